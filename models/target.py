@@ -1,0 +1,186 @@
+"""The one description of a distribution that samplers, databases and benchmarks share.
+
+The density (a pytree of pure functions) → the target (density, names, constraints, what some
+families need besides) → constructors for densities written in JAX.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+
+class Counts(NamedTuple):
+    """What an oracle has really executed since its counter was last reset."""
+
+    gradients: int
+    """Fused value-and-gradient evaluations, failed ones included."""
+    densities: int
+    """Evaluations of the value alone, failed ones included."""
+    failed: int
+    """Evaluations of either kind that came out as (−inf, 0)."""
+
+
+class Counter(Protocol):
+    """An oracle's own counter, independent of what a sampler reports."""
+
+    def read(self) -> Counts: ...
+    def reset(self) -> None: ...
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Density:
+    """An unconstrained log density as pure functions of ``(operand, x)``.
+
+    It is a pytree: ``operand`` (what distinguishes densities of one kind: a Stan model's id, a
+    covariance factor) is traced and the functions are static, so that a program compiled for one
+    density serves every other one with the same functions and shapes.
+
+    Neither function ever raises inside a compiled program: where an evaluation fails, the value is
+    −inf and the gradient 0.
+    """
+
+    fused: Callable[[Any, Array], tuple[Array, Array]] = field(metadata={"static": True})
+    """``(operand, f[dim]) -> (f[], f[dim])``, ONE evaluation of the oracle."""
+    value: Callable[[Any, Array], Array] = field(metadata={"static": True})
+    """``(operand, f[dim]) -> f[]``; works under ``jax.grad`` and ``jax.vmap``."""
+    operand: Any
+
+    def log_density(self, x: Array) -> Array:
+        """log p(x) up to a constant, Jacobian included: ``f[dim] -> f[]``."""
+        return self.value(self.operand, x)
+
+    def value_and_grad(self, x: Array) -> tuple[Array, Array]:
+        """log p(x) and its gradient in one evaluation: ``f[dim] -> (f[], f[dim])``."""
+        return self.fused(self.operand, x)
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """A distribution on the unconstrained space R^dim, and how to read its draws."""
+
+    name: str
+    dim: int
+    density: Density
+    param_names: tuple[str, ...]
+    """One per column of ``constrain``: ``"mu"``, ``"theta[1,2]"`` (posteriordb's spelling)."""
+    constrain: Callable[[Any], np.ndarray]
+    """``f[..., dim] -> f[..., n_params]``, on the host."""
+    digest: str
+    """Identifies program and data; two targets with one digest are the same distribution."""
+    backend: str = "jax"
+    """What evaluates the density: ``"jax"`` or ``"bridgestan"`` with its details."""
+    counter: Counter | None = None
+    """None where the oracle has no counter of its own (densities written in JAX)."""
+    exact: Callable[[Array, int], Array] | None = None
+    """``(key, n) -> f[n, dim]``: independent exact draws, where they exist."""
+    likelihood: Any | None = None
+    """log prior + sum over data rows, for methods that use minibatches."""
+    blocks: Mapping[str, Any] | None = None
+    """Exact or generic conditionals, for Gibbs sampling."""
+    hierarchy: Any | None = None
+    """Global and per-datum local parameters, for amortized inference."""
+    model: Any | None = None
+    """What the density is evaluated by (a ``bridgestan.StanModel``), kept alive with the target."""
+
+    def log_density(self, x: Array) -> Array:
+        """log p(x) up to a constant, Jacobian included: ``f[dim] -> f[]``."""
+        return self.density.log_density(x)
+
+    def value_and_grad(self, x: Array) -> tuple[Array, Array]:
+        """log p(x) and its gradient in one evaluation: ``f[dim] -> (f[], f[dim])``."""
+        return self.density.value_and_grad(x)
+
+    def __repr__(self) -> str:
+        return f"Target({self.name!r}, dim={self.dim}, backend={self.backend!r})"
+
+
+def guarded(value: Array, gradient: Array) -> tuple[Array, Array]:
+    """(−inf, 0) where the value or any element of the gradient is not finite, else unchanged."""
+    good = jnp.isfinite(value) & jnp.all(jnp.isfinite(gradient))
+    return jnp.where(good, value, -jnp.inf), jnp.where(good, gradient, 0.0)
+
+
+def jax_density(log_density: Callable[[Any, Array], Array], operand: Any) -> Density:
+    """The `Density` of a function written in JAX, failures turned into (−inf, 0).
+
+    Parameters
+    ----------
+    log_density : ``(operand, f[dim]) -> f[]``, differentiable. To share compiled programs between
+        targets, pass one module-level function and put what differs into ``operand``.
+    operand : pytree of arrays
+    """
+    return Density(*_jax_functions(log_density), operand)
+
+
+def _jax_functions(log_density):
+    # One pair of functions per log density, or jit would take every target for a new program.
+    cached = _FUNCTIONS.get(log_density)
+    if cached is None:
+
+        def fused(operand, x):
+            return guarded(*jax.value_and_grad(log_density, argnums=1)(operand, x))
+
+        def value(operand, x):
+            out = log_density(operand, x)
+            return jnp.where(jnp.isfinite(out), out, -jnp.inf)
+
+        cached = _FUNCTIONS[log_density] = (fused, value)
+    return cached
+
+
+_FUNCTIONS: dict[Callable, tuple[Callable, Callable]] = {}
+
+
+def from_log_density(
+    name: str,
+    dim: int,
+    log_density: Callable[[Array], Array],
+    *,
+    param_names: tuple[str, ...] | None = None,
+    exact: Callable[[Array, int], Array] | None = None,
+) -> Target:
+    """A target from any JAX function ``f[dim] -> f[]`` on an unconstrained space.
+
+    The digest is made from ``name`` and ``dim``: give different densities different names.
+    """
+    density = jax_density(lambda _, x: log_density(x), ())
+    return unconstrained_target(name, dim, density, param_names=param_names, exact=exact)
+
+
+def unconstrained_target(
+    name: str,
+    dim: int,
+    density: Density,
+    *,
+    param_names: tuple[str, ...] | None = None,
+    exact: Callable[[Array, int], Array] | None = None,
+) -> Target:
+    """A target whose parameters are its unconstrained coordinates (``x[1]``, … by default)."""
+    return Target(
+        name=name,
+        dim=dim,
+        density=density,
+        param_names=param_names or tuple(f"x[{i + 1}]" for i in range(dim)),
+        constrain=np.asarray,
+        digest=digest_of(name, str(dim)),
+        exact=exact,
+    )
+
+
+def digest_of(*parts: str | bytes) -> str:
+    """sha256 over length-prefixed parts, 16 hexadecimal digits."""
+    h = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        h.update(len(data).to_bytes(8, "little"))
+        h.update(data)
+    return h.hexdigest()[:16]
