@@ -71,6 +71,13 @@ class Budget:
             raise ValueError(f"a budget of {self.gradients} gradients allows no step; give at least 1")
 
 
+class Progress(Protocol):
+    """Told from time to time how far a run has come; called from the thread that called ``run``."""
+
+    def __call__(self, phase: str, gradients: int, draws: int) -> None:
+        """``phase`` is "warmup" or "sampling"; gradients over all chains, draws per chain so far."""
+
+
 class Timing(NamedTuple):
     """Wall-clock seconds, for all chains together."""
 

@@ -1,0 +1,338 @@
+"""Stan's windowed warmup: dual averaging for the step size, Welford for the metric.
+
+A *group* of chains that move in lockstep shares one tuning and adapts it together; a chain that
+runs alone is a group of one, and its warmup is Stan's. Everything here is pure and works inside
+one compiled loop; all gradients that it spends are counted.
+
+Sources: Hoffman & Gelman (2014), §3.2, for dual averaging and the first step size; Stan Reference
+Manual, "HMC algorithm parameters", for the windows, the constants and the regularization.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from ..models.target import Density
+from .integrators import PhasePoint, leapfrog, log_joint
+from .metrics import Metric, make_metric, sample_momentum
+
+
+class Tuning(NamedTuple):
+    """What warmup finds and sampling uses; shared by a group of chains."""
+
+    step_size: Array
+    metric: Metric
+
+
+class DualAveraging(NamedTuple):
+    """Nesterov's dual averaging on log ε (Hoffman & Gelman 2014, eq. 6)."""
+
+    log_step_size: Array
+    log_averaged: Array
+    error_sum: Array
+    updates: Array
+    center: Array
+
+
+def start_averaging(step_size: Array) -> DualAveraging:
+    """Restart around ten times ``step_size``: larger steps are cheaper to rule out."""
+    zero = jnp.zeros_like(step_size)
+    log_step = jnp.log(step_size)
+    return DualAveraging(log_step, zero, zero, zero, jnp.log(10.0) + log_step)
+
+
+def update_averaging(
+    state: DualAveraging,
+    acceptance: Array,
+    target: float,
+    *,
+    gamma: float = 0.05,
+    t0: float = 10.0,
+    kappa: float = 0.75,
+) -> DualAveraging:
+    """One observation of the acceptance; the constants are Stan's."""
+    updates = state.updates + 1.0
+    eta = 1.0 / (updates + t0)
+    error_sum = (1.0 - eta) * state.error_sum + eta * (target - acceptance)
+    log_step_size = state.center - error_sum * jnp.sqrt(updates) / gamma
+    weight = updates**-kappa
+    log_averaged = weight * log_step_size + (1.0 - weight) * state.log_averaged
+    return DualAveraging(log_step_size, log_averaged, error_sum, updates, state.center)
+
+
+class Welford(NamedTuple):
+    """Running mean and sum of squared deviations (Welford 1962)."""
+
+    mean: Array
+    deviations: Array
+    """``f[dim]``, or ``f[dim, dim]`` for a dense metric."""
+    observations: Array
+
+
+def start_welford(dim: int, dense: bool, dtype) -> Welford:
+    """No observation yet."""
+    shape = (dim, dim) if dense else (dim,)
+    return Welford(jnp.zeros(dim, dtype), jnp.zeros(shape, dtype), jnp.zeros((), dtype))
+
+
+def update_welford(state: Welford, positions: Array) -> Welford:
+    """Take in a group's positions, ``f[chain, dim]``, one after the other."""
+
+    def one(state: Welford, x: Array) -> tuple[Welford, None]:
+        n = state.observations + 1.0
+        before = x - state.mean
+        mean = state.mean + before / n
+        after = x - mean
+        product = jnp.outer(after, before) if state.deviations.ndim == 2 else after * before
+        return Welford(mean, state.deviations + product, n), None
+
+    return jax.lax.scan(one, state, positions)[0]
+
+
+def regularized_variance(state: Welford) -> Array:
+    """The sample (co)variance shrunk towards 10⁻³ I, with the weight of five observations."""
+    n = state.observations
+    shrunk = (n / (n + 5.0)) * state.deviations / jnp.maximum(n - 1.0, 1.0)
+    floor = 1e-3 * 5.0 / (n + 5.0)
+    return shrunk + floor * (jnp.eye(len(shrunk)) if shrunk.ndim == 2 else 1.0)
+
+
+def reasonable_step_size(
+    key: Array, density: Density, positions: Array, tuning: Tuning, target: float = 0.8
+) -> tuple[Array, Array]:
+    """Double or halve the step until a leapfrog step's mean acceptance crosses ``target``.
+
+    Hoffman & Gelman (2014), algorithm 4, with Stan's threshold.
+
+    Parameters
+    ----------
+    positions : of a group, ``f[chain, dim]``
+
+    Returns
+    -------
+    step size ``f[]``, gradients spent by each chain ``i[]``
+    """
+    chains = positions.shape[0]
+    log_densities, gradients = over_group(density.value_and_grad)(positions)
+
+    def acceptance(key: Array, step_size: Array) -> Array:
+        def one(key: Array, position: Array, log_density: Array, gradient: Array) -> Array:
+            momentum = sample_momentum(key, tuning.metric)
+            start = PhasePoint(position, momentum, log_density, gradient)
+            end = leapfrog(density, tuning.metric, start, step_size)
+            change = log_joint(tuning.metric, end) - log_joint(tuning.metric, start)
+            return jnp.exp(jnp.minimum(0.0, change))
+
+        keys = jax.random.split(key, chains)
+        return jnp.mean(over_group(one)(keys, positions, log_densities, gradients))
+
+    def unfinished(carry: tuple[Array, Array, Array, Array]) -> Array:
+        step_size, _, crossed, trials = carry
+        return ~crossed & (trials < 100) & jnp.isfinite(step_size) & (step_size > 0)
+
+    def trial(carry: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+        step_size, direction, _, trials = carry
+        above = acceptance(jax.random.fold_in(key, trials), step_size) > target
+        wanted = jnp.where(above, 1, -1)
+        direction = jnp.where(trials == 0, wanted, direction)
+        crossed = wanted != direction
+        factor = jnp.where(crossed, 1.0, jnp.where(direction > 0, 2.0, 0.5))
+        return step_size * factor, direction, crossed, trials + 1
+
+    start = (tuning.step_size, jnp.int32(0), jnp.bool_(False), jnp.int32(0))
+    step_size, _, crossed, trials = jax.lax.while_loop(unfinished, trial, start)
+    return jnp.where(crossed, step_size, tuning.step_size), trials + 1
+
+
+def over_group(function):
+    """``vmap``, except that a group of one runs unbatched.
+
+    Under ``vmap`` a conditional becomes a selection and both of its branches are executed; a chain
+    that runs alone must not pay for that.
+    """
+
+    def call(*args):
+        size = jax.tree.leaves(args)[0].shape[0]
+        if size > 1:
+            return jax.vmap(function)(*args)
+        out = function(*jax.tree.map(lambda leaf: leaf[0], args))
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], out)
+
+    return call
+
+
+@dataclass(frozen=True)
+class WindowedAdaptation:
+    """When and what to adapt.
+
+    Parameters
+    ----------
+    num_warmup : warmup steps, divided into Stan's initial, slow and final phases.
+    budget_fraction : of the whole budget that warmup may spend. When 85 % of that is gone, the
+        current window is closed and the final phase begins, so that a small budget still ends with
+        a tuned step size.
+    target_acceptance : what dual averaging aims at.
+    metric : ``"diagonal"``, ``"dense"`` or ``"identity"``.
+    step_size : a fixed step size; dual averaging is then off.
+    """
+
+    num_warmup: int = 1000
+    budget_fraction: float = 0.5
+    target_acceptance: float = 0.8
+    metric: Literal["diagonal", "dense", "identity"] = "diagonal"
+    step_size: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.metric not in ("diagonal", "dense", "identity"):
+            raise ValueError(f"metric={self.metric!r}: give 'diagonal', 'dense' or 'identity'")
+        if not 0 < self.target_acceptance < 1:
+            raise ValueError(f"target_acceptance={self.target_acceptance}: give a value in (0, 1)")
+        if not 0 < self.budget_fraction < 1:
+            raise ValueError(f"budget_fraction={self.budget_fraction}: give a value in (0, 1)")
+        if self.step_size is not None and not self.step_size > 0:
+            raise ValueError(f"step_size={self.step_size}: give a positive value")
+        if self.num_warmup < 0:
+            raise ValueError(f"num_warmup={self.num_warmup}: give 0 or more")
+
+    @property
+    def adapts(self) -> bool:
+        """Whether there is anything to find."""
+        return self.num_warmup > 0 and not (self.metric == "identity" and self.step_size is not None)
+
+    @property
+    def windows(self) -> Windows:
+        return stan_windows(self.num_warmup)
+
+
+class Windows(NamedTuple):
+    """Stan's phases, in warmup steps."""
+
+    slow_start: int
+    """First step whose position is used for the metric."""
+    final_start: int
+    """First step of the last phase, in which only the step size adapts."""
+    ends: np.ndarray
+    """``bool[num_steps]``: the steps after which the metric is set and the step size starts anew."""
+
+
+def stan_windows(num_steps: int) -> Windows:
+    """75 steps, then windows of 25, 50, 100, … with the last stretched, then 50 steps.
+
+    Fewer than 150 steps are divided as 15 %, 75 %, 10 %; fewer than 20 adapt only the step size.
+    """
+    if num_steps < 20:
+        return Windows(num_steps, num_steps, np.zeros(num_steps, bool))
+    initial, size, final = (
+        (75, 25, 50)
+        if num_steps >= 150
+        else (
+            int(0.15 * num_steps),
+            num_steps - int(0.15 * num_steps) - int(0.1 * num_steps),
+            int(0.1 * num_steps),
+        )
+    )
+    ends = np.zeros(num_steps, bool)
+    start, final_start = initial, num_steps - final
+    while start < final_start:
+        # A window that leaves no room for a next one of twice its size takes all that is left.
+        end = start + size if start + 3 * size <= final_start else final_start
+        ends[end - 1] = True
+        start, size = end, 2 * size
+    return Windows(initial, final_start, ends)
+
+
+class AdaptationState(NamedTuple):
+    """Where a group's warmup stands."""
+
+    tuning: Tuning
+    averaging: DualAveraging
+    welford: Welford
+    step: Array
+    """The next warmup step; jumps to the final phase when the budget calls for it."""
+
+
+def start_adaptation(
+    config: WindowedAdaptation, key: Array, density: Density, positions: Array
+) -> tuple[AdaptationState, Array]:
+    """Identity metric and a first step size; returns the gradients that each chain spent."""
+    dim, dtype = positions.shape[-1], positions.dtype
+    dense = config.metric == "dense"
+    metric = make_metric(jnp.eye(dim, dtype=dtype) if dense else jnp.ones(dim, dtype))
+    first = jnp.asarray(1.0 if config.step_size is None else config.step_size, dtype)
+    tuning = Tuning(first, metric)
+    spent = jnp.int32(0)
+    if config.step_size is None:
+        step_size, spent = reasonable_step_size(key, density, positions, tuning)
+        tuning = tuning._replace(step_size=step_size)
+    welford = start_welford(dim, dense, dtype)
+    averaging = start_averaging(tuning.step_size)
+    return AdaptationState(tuning, averaging, welford, jnp.int32(0)), spent
+
+
+def adapt(
+    config: WindowedAdaptation,
+    key: Array,
+    density: Density,
+    state: AdaptationState,
+    positions: Array,
+    acceptance: Array,
+    hurry: Array,
+) -> tuple[AdaptationState, Array]:
+    """Learn from one step of a group.
+
+    Parameters
+    ----------
+    positions : where the chains are now, ``f[chain, dim]``
+    acceptance : of the step, ``f[chain]``
+    hurry : whether most of the warmup's budget is gone: go to the final phase now
+
+    Returns
+    -------
+    the state after the step, gradients spent by each chain
+    """
+    windows = config.windows
+    tuning, averaging, welford, step = state
+    adapts_step, adapts_metric = config.step_size is None, config.metric != "identity"
+
+    if adapts_step:
+        averaging = update_averaging(averaging, jnp.mean(acceptance), config.target_acceptance)
+        tuning = tuning._replace(step_size=jnp.exp(averaging.log_step_size))
+    slow = (step >= windows.slow_start) & (step < windows.final_start)
+    if adapts_metric:
+        welford = jax.lax.cond(slow, update_welford, lambda w, _: w, welford, positions)
+
+    jump = hurry & (step < windows.final_start)
+    # With hardly any observation the metric found so far is the better one.
+    closes = (jnp.asarray(windows.ends)[step] | jump) & (welford.observations >= 10)
+    next_step = jnp.where(jump, windows.final_start, step + 1)
+
+    def close_window() -> tuple[Tuning, DualAveraging, Welford, Array]:
+        fresh = start_welford(welford.mean.shape[0], config.metric == "dense", welford.mean.dtype)
+        renewed = tuning._replace(metric=make_metric(regularized_variance(welford)))
+        if not adapts_step:
+            return renewed, averaging, fresh, jnp.int32(0)
+        step_size, spent = reasonable_step_size(key, density, positions, renewed)
+        renewed = renewed._replace(step_size=step_size)
+        return renewed, start_averaging(step_size), fresh, spent
+
+    spent = jnp.int32(0)
+    if adapts_metric:
+        tuning, averaging, welford, spent = jax.lax.cond(
+            closes, close_window, lambda: (tuning, averaging, welford, spent)
+        )
+    return AdaptationState(tuning, averaging, welford, next_step), spent
+
+
+def finish_adaptation(config: WindowedAdaptation, state: AdaptationState) -> Tuning:
+    """The tuning to sample with: the averaged step size, if any was averaged."""
+    if config.step_size is not None:
+        return state.tuning
+    averaged = jnp.exp(state.averaging.log_averaged)
+    step_size = jnp.where(state.averaging.updates > 0, averaged, state.tuning.step_size)
+    return state.tuning._replace(step_size=step_size)

@@ -1,0 +1,197 @@
+"""The generic driver: runs any kernel on any target within a budget.
+
+Chains run in *groups* that share a tuning. A sampler whose steps all cost the same (HMC) runs its
+chains as one group in lockstep, vmapped; a sampler whose steps differ in cost (NUTS, delayed
+rejection) runs one group a chain, each a program of its own, from Python threads, because under
+``vmap`` all chains would pay for the longest. Kernels know nothing of this.
+
+Draws do not depend on how the work was cut into chunks, on the number of threads or on progress
+reports: every step's key is derived from the chain's key and the step's number.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax import Array
+
+from ..models.target import Counts, Target
+from .adaptation import Tuning, finish_adaptation
+from .base import Budget, Cost, Info, Progress, Run, Timing, chain_keys
+from .programs import BUFFER, INITIAL_RADIUS, INITIAL_TRIES, Chunk, Group, KernelSampler, programs_for
+from .timing import Clock, worker_threads
+
+CHUNKS = 32
+"""About as many calls does a run consist of, so that it can report and be interrupted."""
+CAUTION = 0.9
+"""Part of the remaining budget that the next draws may be expected to cost."""
+PILOT = 16
+"""Draws after which the cost of a draw is first estimated."""
+
+
+def run_kernel(
+    sampler: KernelSampler,
+    key: Array,
+    target: Target,
+    budget: Budget,
+    *,
+    chains: int = 4,
+    progress: Progress | None = None,
+) -> Run:
+    """Run a kernel sampler: initialize, adapt, then draw until the budget is spent.
+
+    Every chain yields the same number of draws; the costliest chain decides how many, and the
+    others may leave a part of their budget unspent. What each chain really spent is in the result.
+
+    Parameters
+    ----------
+    budget : gradients per chain, initialization and warmup included
+    progress : called from this thread after every chunk
+
+    Raises
+    ------
+    ValueError
+        If no initial position of finite density is found, or the budget leaves no draw.
+    """
+    if chains < 1:
+        raise ValueError(f"chains={chains}: at least one chain is needed")
+    adaptation, density = sampler.adaptation, target.density
+    size = chains if sampler.layout == "lockstep" else 1
+    all_keys = chain_keys(key, chains)
+    keys = [all_keys[i : i + size] for i in range(0, chains, size)]
+    programs = programs_for(sampler, target.dim)
+    report = progress or (lambda phase, gradients, draws: None)
+    before = target.counter.read() if target.counter else None
+    clock = Clock()
+
+    pool = ThreadPoolExecutor(min(len(keys), worker_threads()))
+    try:
+        groups = list(pool.map(lambda k: programs.start(clock, density, k), keys))
+        _check_started(groups, target)
+
+        warmup_budget = int(adaptation.budget_fraction * budget.gradients)
+        stop = max(int(g.spent.max()) for g in groups)
+        while adaptation.adapts and any(
+            g.adaptation.step < adaptation.num_warmup and g.spent.max() < warmup_budget for g in groups
+        ):
+            stop = min(warmup_budget, stop + max(1, budget.gradients // CHUNKS))
+            warm = (np.int64(stop), np.int64(warmup_budget))
+            groups = list(pool.map(lambda g, w=warm: programs.warm(clock, density, g, *w), groups))
+            report("warmup", _total(groups), 0)
+        warmup, warmup_seconds = _cost(groups), clock.lap()
+        tunings = [finish_adaptation(adaptation, group.adaptation) for group in groups]
+
+        chunks: list[list[Chunk]] = [[] for _ in groups]
+        while (wanted := _wanted(groups, warmup, budget.gradients)) > 0:
+            limits = (np.int64(wanted), np.int64(budget.gradients))
+            results = list(
+                pool.map(
+                    lambda group, tuning, n=limits: programs.sample(clock, density, group, tuning, *n),
+                    groups,
+                    tunings,
+                )
+            )
+            groups = [group for group, _ in results]
+            for mine, (_, chunk) in zip(chunks, results, strict=True):
+                mine.append(chunk)
+            report("sampling", _total(groups), int(groups[0].drawn))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+    sampling_seconds = clock.lap()
+    if not chunks[0]:
+        raise ValueError(
+            f"a budget of {budget.gradients} gradients leaves no draw on {target.name}: initialization "
+            f"and warmup spent {int(warmup.gradients.max())}; give a larger budget"
+        )
+    draws, info = _assemble(chunks)
+    return Run(
+        target=target,
+        sampler=sampler,
+        draws=draws,
+        info=info,
+        warmup=warmup,
+        sampling=Cost(*(a - b for a, b in zip(_cost(groups), warmup, strict=True))),
+        executed=_since(before, target.counter.read()) if before and target.counter else None,
+        timing=Timing(clock.compile_seconds, warmup_seconds, sampling_seconds),
+        layout=sampler.layout,
+        tuning=_tuning_arrays(tunings, size),
+    )
+
+
+class _Spent(NamedTuple):
+    spent: int
+    per_draw: float
+
+
+def _wanted(groups: list[Group], warmup: Cost, budget: int) -> int:
+    """How many draws to ask of every chain next; 0 when the budget of one is spent."""
+    costs = [
+        _Spent(int(group.spent.max()), (group.spent.max() - start) / max(int(group.drawn), 1))
+        for group, start in zip(groups, _by_group(warmup.gradients, len(groups)), strict=True)
+    ]
+    if max(cost.spent for cost in costs) >= budget:
+        return 0
+    if not groups[0].drawn:
+        return PILOT
+    affordable = min(
+        min(CAUTION * (budget - cost.spent), budget / CHUNKS) / max(cost.per_draw, 1e-9) for cost in costs
+    )
+    return int(np.clip(affordable, 1, BUFFER))
+
+
+def _by_group(values: np.ndarray, groups: int) -> np.ndarray:
+    return values.reshape(groups, -1).max(axis=1)
+
+
+def _total(groups: list[Group]) -> int:
+    return int(sum(group.spent.sum() for group in groups))
+
+
+def _cost(groups: list[Group]) -> Cost:
+    """What every chain has spent so far, leaves ``i[chain]``."""
+    fields = zip(*(group.cost for group in groups), strict=True)
+    return Cost(*(np.concatenate([np.asarray(x) for x in field]) for field in fields))
+
+
+def _assemble(chunks: list[list[Chunk]]) -> tuple[np.ndarray, Info]:
+    """All draws and infos as ``[chain, draw, …]``, as many of each chain as the shortest has."""
+
+    def join(of_group: list[Chunk]) -> tuple[np.ndarray, Info]:
+        filled = [
+            jax.tree.map(lambda x, n=int(chunk.filled): np.asarray(x)[:n], (chunk.draws, chunk.info))
+            for chunk in of_group
+        ]
+        return jax.tree.map(lambda *parts: np.swapaxes(np.concatenate(parts), 0, 1), *filled)
+
+    joined = [join(of_group) for of_group in chunks]
+    shortest = min(draws.shape[1] for draws, _ in joined)
+    return jax.tree.map(lambda *parts: np.concatenate([p[:, :shortest] for p in parts]), *joined)
+
+
+def _tuning_arrays(tunings: list[Tuning], size: int) -> dict[str, np.ndarray]:
+    """What warmup found, repeated for every chain of a group."""
+    step_sizes = [np.asarray(t.step_size) for t in tunings]
+    inverses = [np.asarray(t.metric.inverse_mass_matrix) for t in tunings]
+    return {
+        "step_size": np.repeat(np.stack(step_sizes), size, axis=0),
+        "inverse_mass_matrix": np.repeat(np.stack(inverses), size, axis=0),
+    }
+
+
+def _since(before: Counts, now: Counts) -> Counts:
+    return Counts(*(b - a for a, b in zip(before, now, strict=True)))
+
+
+def _check_started(groups: list[Group], target: Target) -> None:
+    if all(bool(np.all(group.finite)) for group in groups):
+        return
+    reason = getattr(target.counter, "last_error", None)
+    raise ValueError(
+        f"no initial position of finite density was found for {target.name}: {INITIAL_TRIES} tries "
+        f"in (−{INITIAL_RADIUS:g}, {INITIAL_RADIUS:g}) on every unconstrained coordinate"
+        + (f"; the last evaluation that failed said: {reason}" if reason else "")
+    )

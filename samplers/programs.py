@@ -1,0 +1,207 @@
+"""The compiled loops of a run: initialization, warmup and sampling of one group of chains."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from ..models.target import Density
+from .adaptation import (
+    AdaptationState,
+    Tuning,
+    WindowedAdaptation,
+    adapt,
+    over_group,
+    start_adaptation,
+)
+from .base import Cost, Info, Kernel, add_cost
+from .timing import Program
+
+INITIAL_RADIUS = 2.0
+"""Chains start uniformly in (−2, 2) in every unconstrained coordinate, as in Stan."""
+INITIAL_TRIES = 100
+"""Positions that a chain may try before the run gives up, as in Stan."""
+BUFFER = 1024
+"""Draws that one call of the sampling loop can hold."""
+HURRY = 0.85
+"""Part of the warmup's budget after which its final phase begins."""
+
+
+class KernelSampler(Protocol):
+    """What the driver needs of a sampler: a frozen, hashable configuration with a kernel."""
+
+    @property
+    def adaptation(self) -> WindowedAdaptation: ...
+
+    layout: ClassVar[str]
+
+    def kernel(self, density: Density, tuning: Tuning) -> Kernel: ...
+
+
+class Group(NamedTuple):
+    """Where a group of chains stands; leaves have a leading chain axis unless they say otherwise."""
+
+    keys: Array
+    states: Any
+    adaptation: AdaptationState
+    """Shared by the group, no chain axis."""
+    cost: Cost
+    drawn: Array
+    """Sampling steps taken, ``i[]``."""
+    finite: Array
+    """Whether a position of finite density was found at the start."""
+
+    @property
+    def spent(self) -> Array:
+        """Gradients so far, ``i[chain]``."""
+        return self.cost.gradients
+
+
+class Chunk(NamedTuple):
+    """Draws and infos of some steps, ``[step, chain, …]``; the first ``filled`` rows are filled."""
+
+    draws: Array
+    info: Info
+    filled: Array
+
+
+class Programs(NamedTuple):
+    """The three compiled loops of one sampler configuration."""
+
+    start: Program
+    """``(density, keys) -> Group``"""
+    warm: Program
+    """``(density, group, stop, warmup budget) -> Group``: until ``stop`` gradients are spent"""
+    sample: Program
+    """``(density, group, tuning, wanted, budget) -> (Group, Chunk)``"""
+
+
+@functools.lru_cache(maxsize=128)
+def programs_for(sampler: KernelSampler, dim: int) -> Programs:
+    """The programs of a configuration in ``dim`` dimensions, made once in a process."""
+    return Programs(
+        start=Program(functools.partial(_start, sampler, dim)),
+        warm=Program(functools.partial(_warm, sampler)),
+        sample=Program(functools.partial(_sample, sampler)),
+    )
+
+
+def _start(sampler: KernelSampler, dim: int, density: Density, keys: Array) -> Group:
+    streams = jax.vmap(lambda key: jax.random.fold_in(key, 0))(keys)
+    positions, finite, tries = _initial_positions(density, streams, dim)
+    adaptation, spent = start_adaptation(sampler.adaptation, streams[0], density, positions)
+    kernel = sampler.kernel(density, adaptation.tuning)
+    states, cost = over_group(kernel.init)(streams, positions)
+    chains = keys.shape[0]
+    cost = add_cost(_counted(cost, (chains,)), _counted(Cost(gradients=tries + spent), (chains,)))
+    return Group(keys, states, adaptation, cost, jnp.asarray(0, int), finite)
+
+
+def _initial_positions(density: Density, keys: Array, dim: int) -> tuple[Array, Array, Array]:
+    """Uniform positions, drawn again where the density is 0; also whether found, and the tries.
+
+    The chains of a group try together, so that each pays for as many tries as the unluckiest.
+    """
+
+    def propose(trial: Array) -> tuple[Array, Array]:
+        def one(key: Array) -> Array:
+            key = jax.random.fold_in(key, trial)
+            return jax.random.uniform(key, (dim,), minval=-INITIAL_RADIUS, maxval=INITIAL_RADIUS)
+
+        positions = jax.vmap(one)(keys)
+        values, _ = over_group(density.value_and_grad)(positions)
+        return positions, jnp.isfinite(values)
+
+    def body(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        positions, finite, trial = carry
+        new, new_finite = propose(trial)
+        return jnp.where(finite[:, None], positions, new), finite | new_finite, trial + 1
+
+    start = (jnp.zeros((keys.shape[0], dim)), jnp.zeros(keys.shape[0], bool), jnp.int32(0))
+    return jax.lax.while_loop(lambda carry: ~jnp.all(carry[1]) & (carry[2] < INITIAL_TRIES), body, start)
+
+
+def _warm(sampler: KernelSampler, density: Density, group: Group, stop: Array, budget: Array) -> Group:
+    config = sampler.adaptation
+
+    def body(group: Group) -> Group:
+        state = group.adaptation
+        states, info = _step(sampler, density, state.tuning, group, 1, state.step)
+        spent = group.spent + info.cost.gradients
+        kernel = sampler.kernel(density, state.tuning)
+        key = jax.random.fold_in(jax.random.fold_in(group.keys[0], 2), state.step)
+        state, extra = adapt(
+            config,
+            key,
+            density,
+            state,
+            over_group(kernel.position)(states),
+            info.acceptance,
+            hurry=jnp.max(spent) >= HURRY * budget,
+        )
+        cost = add_cost(group.cost, add_cost(info.cost, _counted(Cost(extra), spent.shape)))
+        return group._replace(states=states, adaptation=state, cost=cost)
+
+    def unfinished(group: Group) -> Array:
+        return (group.adaptation.step < config.num_warmup) & (jnp.max(group.spent) < stop)
+
+    return jax.lax.while_loop(unfinished, body, group)
+
+
+def _sample(
+    sampler: KernelSampler,
+    density: Density,
+    group: Group,
+    tuning: Tuning,
+    wanted: Array,
+    budget: Array,
+) -> tuple[Group, Chunk]:
+    position = over_group(sampler.kernel(density, tuning).position)
+
+    def body(carry: tuple[Group, Chunk]) -> tuple[Group, Chunk]:
+        group, chunk = carry
+        states, info = _step(sampler, density, tuning, group, 3, group.drawn)
+
+        def put(buffer: Array, row: Array) -> Array:
+            return jax.lax.dynamic_update_index_in_dim(buffer, row, chunk.filled, 0)
+
+        draws, infos = jax.tree.map(put, (chunk.draws, chunk.info), (position(states), info))
+        group = group._replace(states=states, cost=add_cost(group.cost, info.cost), drawn=group.drawn + 1)
+        return group, Chunk(draws, infos, chunk.filled + 1)
+
+    def unfinished(carry: tuple[Group, Chunk]) -> Array:
+        group, chunk = carry
+        return (chunk.filled < wanted) & (jnp.max(group.spent) < budget)
+
+    row = jax.eval_shape(
+        lambda group: (position(group.states), _step(sampler, density, tuning, group, 3, 0)[1]), group
+    )
+    draws, info = jax.tree.map(lambda leaf: jnp.zeros((BUFFER, *leaf.shape), leaf.dtype), row)
+    return jax.lax.while_loop(unfinished, body, (group, Chunk(draws, info, jnp.asarray(0, int))))
+
+
+def _step(
+    sampler: KernelSampler,
+    density: Density,
+    tuning: Tuning,
+    group: Group,
+    stream: int,
+    step: Array | int,
+) -> tuple[Any, Info]:
+    """One step of every chain of a group; its key follows from the chain, the phase and the step."""
+
+    def key_of(key: Array) -> Array:
+        return jax.random.fold_in(jax.random.fold_in(key, stream), step)
+
+    kernel = sampler.kernel(density, tuning)
+    states, info = over_group(kernel.step)(jax.vmap(key_of)(group.keys), group.states)
+    return states, info._replace(cost=_counted(info.cost, group.spent.shape))
+
+
+def _counted(cost: Cost, shape: tuple[int, ...]) -> Cost:
+    """The same cost with one integer a chain in every field."""
+    return Cost(*(jnp.broadcast_to(jnp.asarray(x).astype(int), shape) for x in cost))

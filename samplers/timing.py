@@ -1,0 +1,64 @@
+"""Wall-clock time split into compilation and work, and how many threads to use."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+
+class Clock:
+    """Seconds of one run; compilation is kept apart from the phases that it interrupts."""
+
+    def __init__(self) -> None:
+        self.compile_seconds = 0.0
+        self._compiled_before = 0.0
+        self._started = time.perf_counter()
+        self._lock = threading.Lock()
+
+    def add_compilation(self, seconds: float) -> None:
+        with self._lock:
+            self.compile_seconds += seconds
+
+    def lap(self) -> float:
+        """Seconds since the last lap, without the compilation that fell into them."""
+        now = time.perf_counter()
+        lap = now - self._started - (self.compile_seconds - self._compiled_before)
+        self._started, self._compiled_before = now, self.compile_seconds
+        return max(lap, 0.0)
+
+
+class Program:
+    """A jitted function compiled once per signature, with the time that took told to a clock.
+
+    Several threads may call it; those that need a program being compiled wait for it.
+    """
+
+    def __init__(self, function: Callable) -> None:
+        self._jitted = jax.jit(function)
+        self._compiled: dict[Any, Callable] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, clock: Clock, *args: Any) -> Any:
+        leaves, structure = jax.tree.flatten(args)
+        signature = (structure, tuple((jax.typeof(x).str_short()) for x in leaves))
+        with self._lock:
+            if signature not in self._compiled:
+                start = time.perf_counter()
+                self._compiled[signature] = self._jitted.lower(*args).compile()
+                clock.add_compilation(time.perf_counter() - start)
+        return jax.block_until_ready(self._compiled[signature](*args))
+
+
+def worker_threads() -> int:
+    """Threads for independent chains: ``$ESSPER_THREADS``, or the cores this process may use."""
+    asked = os.environ.get("ESSPER_THREADS")
+    if asked is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not asked.isdigit() or int(asked) < 1:
+        raise ValueError(f"ESSPER_THREADS={asked!r}: give a number of threads, 1 or more")
+    return int(asked)
