@@ -9,6 +9,17 @@ import jax
 
 jax.config.update("jax_enable_x64", True)  # before any array is made, hence the order of this file
 
+from .bridgestan import StanDataError as StanDataError
+from .bridgestan import StanProgramError as StanProgramError
+from .bridgestan import ffi_status as ffi_status
+from .bridgestan import from_stan as from_stan
+from .bridgestan import last_error as last_error
+from .funnel import funnel as funnel
+from .gaussian import correlated_gaussian as correlated_gaussian
+from .gaussian import ill_conditioned_gaussian as ill_conditioned_gaussian
+from .gaussian import standard_gaussian as standard_gaussian
+from .mixture import gaussian_mixture as gaussian_mixture
+from .rosenbrock import rosenbrock as rosenbrock
 from .target import Counter as Counter
 from .target import Counts as Counts
 from .target import Density as Density

@@ -14,9 +14,12 @@ _BRACKETS = re.compile(r"^(?P<name>[^\[\]]+)(\[(?P<index>[\d,]+)\])?$")
 
 
 def from_dots(name: str) -> str:
-    """``"theta.1.2"`` → ``"theta[1,2]"``; names without an index are returned as they are."""
+    """``"theta.1.2"`` → ``"theta[1,2]"``; names without an index are returned as they are.
+
+    So are those with a part that is no number: ``"z.real"`` of a complex parameter.
+    """
     base, *index = name.split(".")
-    return f"{base}[{','.join(index)}]" if index else base
+    return f"{base}[{','.join(index)}]" if index and all(i.isdigit() for i in index) else name
 
 
 def to_dots(name: str) -> str:

@@ -88,7 +88,7 @@ class Target:
     """Exact or generic conditionals, for Gibbs sampling."""
     hierarchy: Any | None = None
     """Global and per-datum local parameters, for amortized inference."""
-    model: Any | None = None
+    model: Any = None
     """What the density is evaluated by (a ``bridgestan.StanModel``), kept alive with the target."""
 
     def log_density(self, x: Array) -> Array:
@@ -163,15 +163,19 @@ def unconstrained_target(
     *,
     param_names: tuple[str, ...] | None = None,
     exact: Callable[[Array, int], Array] | None = None,
+    settings: str = "",
 ) -> Target:
-    """A target whose parameters are its unconstrained coordinates (``x[1]``, … by default)."""
+    """A target whose parameters are its unconstrained coordinates (``x[1]``, … by default).
+
+    The digest is made from ``name``, ``dim`` and ``settings``: whatever else the density depends on.
+    """
     return Target(
         name=name,
         dim=dim,
         density=density,
         param_names=param_names or tuple(f"x[{i + 1}]" for i in range(dim)),
         constrain=np.asarray,
-        digest=digest_of(name, str(dim)),
+        digest=digest_of(name, str(dim), settings),
         exact=exact,
     )
 
