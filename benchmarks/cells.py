@@ -1,0 +1,99 @@
+"""A cell: one sampler on one posterior with one seed. Its digest names its folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..models.target import digest_of
+from ..posteriordb_adapter import Posterior
+from .specs import SamplerSpec
+
+SCHEMA = 1
+"""Version of the record; a change of meaning makes new cells."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What determines the draws of a run, on one machine, byte for byte."""
+
+    posterior: str
+    target_digest: str
+    """Of the program and the data."""
+    spec: SamplerSpec
+    seed: int
+    budget: int
+    """Gradients per chain, warmup included."""
+    chains: int
+    bridgestan: str
+    """Where the Stan model comes from: ``auto``, ``stanli``, ``build`` or a path."""
+    precision: str = "float64"
+    platform: str = "cpu"
+
+    @property
+    def digest(self) -> str:
+        parts = {
+            "schema": SCHEMA,
+            "target": self.target_digest,
+            "sampler": self.spec.name,
+            "config": self.spec.config,
+            "seed": self.seed,
+            "budget": self.budget,
+            "chains": self.chains,
+            "bridgestan": self.bridgestan,
+            "precision": self.precision,
+            "platform": self.platform,
+        }
+        return digest_of(json.dumps(parts, sort_keys=True))
+
+    @property
+    def gradients(self) -> int:
+        """An upper bound of its cost, up to one step a chain."""
+        return self.budget * self.chains
+
+    def description(self) -> dict[str, Any]:
+        """The part of the record that is known before the cell runs."""
+        return {
+            "schema": SCHEMA,
+            "digest": self.digest,
+            "posterior": self.posterior,
+            "sampler": {
+                "name": self.spec.name,
+                "label": self.spec.label,
+                "config": self.spec.config,
+            },
+            "seed": self.seed,
+            "chains": self.chains,
+            "budget": self.budget,
+            "bridgestan": self.bridgestan,
+            "precision": self.precision,
+            "platform": self.platform,
+            "digests": {"target": self.target_digest},
+        }
+
+
+def plan(
+    posteriors: Iterable[Posterior],
+    specs: Sequence[SamplerSpec],
+    *,
+    seeds: int,
+    budget: int,
+    chains: int,
+    bridgestan: str = "auto",
+) -> list[Cell]:
+    """All cells of a comparison, posterior by posterior, every sampler with the same seeds.
+
+    Raises
+    ------
+    DatabaseError
+        If a posterior lacks its program or its data.
+    """
+    return [
+        Cell(posterior.name, digest, spec, seed, budget, chains, bridgestan)
+        for posterior in posteriors
+        for digest in (digest_of(posterior.program(), posterior.data_text()),)
+        for spec in specs
+        for seed in range(seeds)
+    ]

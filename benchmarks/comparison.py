@@ -1,0 +1,529 @@
+"""Samplers held against each other: cells grouped over seeds, summarised, ranked and compared as ratios.
+
+Pure functions on records (the dictionaries of ``record.json``). Correct before fast: a group of cells is
+ranked only when every one of its cells passed the gates; everything else is shown, unranked, with the reason.
+What comes out is one plain dictionary (`comparison_to_dict`) that every report format renders, so that the
+numbers are the same everywhere.
+"""
+
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+Record = Mapping[str, Any]
+
+CONFIDENCE = 0.95
+RANK_METRIC = "ess_bulk_per_gradient_with_warmup.min"
+EFFICIENCY = (
+    "ess_bulk",
+    "ess_tail",
+    "ess_mean",
+    "ess_square",
+    "ess_bulk_per_gradient",
+    "ess_bulk_per_gradient_with_warmup",
+    "ess_square_per_gradient",
+    "ess_tail_per_gradient",
+    "ess_bulk_per_second",
+    "ess_bulk_per_density",
+)
+RATIO_METRICS = tuple(f"{metric}.min" for metric in EFFICIENCY if "_per_" in metric)
+
+# From best to worst: a group is as good as its worst cell.
+STATUSES = ("ok", "unverified", "not converged", "biased", "failed")
+REASONS = {
+    "unverified": "no reference draws to hold it against",
+    "not converged": "the chains have not converged",
+    "biased": "disagrees with the reference draws",
+    "failed": "a run failed",
+}
+NO_RANK_METRIC = "takes no gradients: see ESS per density evaluation"
+
+# What sets cells apart besides posterior, sampler and seed; so does a sampler's own configuration. OUTCOMES
+# are known only once a run got going. Ranks and ratios need EQUAL_TERMS.
+SHARED_SETTINGS = ("budget", "chains", "precision", "platform", "bridgestan")
+OUTCOMES = ("layout", "target")
+EQUAL_TERMS = ("budget", "chains")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A positive figure over replicates: its geometric mean with a Student-t interval on the logarithms.
+
+    One replicate has no interval. When a replicate is 0 (a stuck chain has ESS 0) there is no logarithm:
+    `kind` is then "arithmetic", `value` the arithmetic mean, and there is no interval.
+    """
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    kind: str = "geometric"
+    values: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Error against gradients per chain (warmup included): median, low and high over seeds.
+
+    `series` has "mean.average", "mean.maximum", "square.average" and "square.maximum": b² of x and of x².
+    """
+
+    gradients: tuple[float, ...]
+    series: Mapping[str, Mapping[str, tuple[float | None, ...]]]
+    noise_floor: float | None
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The cells of one sampler on one posterior under one setting, over seeds.
+
+    `label` is the sampler's label, plus whatever setting varies in the comparison; `sampler` is the label
+    alone. `gradients` are totals over chains, averaged over cells. `rank` (efficiency) is None unless every
+    cell is ok; `error_rank` orders all groups that have an error curve, down to the reference's own noise.
+    """
+
+    posterior: str
+    label: str
+    sampler: str
+    setting: Mapping[str, Any]
+    seeds: tuple[int, ...]
+    digests: tuple[str, ...]
+    statuses: Mapping[str, int]
+    status: str
+    status_text: str
+    reason: str | None
+    rank: int | None
+    error_rank: int | None
+    metrics: Mapping[str, Estimate]
+    gradients_to_b2: Mapping[str, Any]
+    gradients: Mapping[str, float | None]
+    divergences: int | None
+    rhat_max: float | None
+    acceptance: float | None
+    max_abs_z: float | None
+    curve: Curve | None
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """One sampler over the baseline on one posterior; `both_ok` says whether both sides are ok."""
+
+    posterior: str
+    label: str
+    baseline: str
+    metric: str
+    estimate: Estimate
+    both_ok: bool
+
+
+@dataclass(frozen=True)
+class OverallRatio:
+    """The geometric mean of a sampler's ratios over the posteriors where both it and the baseline are ok."""
+
+    label: str
+    metric: str
+    estimate: Estimate
+    posteriors: tuple[str, ...]
+    excluded: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that a report shows, and nothing that it has to compute."""
+
+    baseline: str
+    rank_metric: str
+    confidence: float
+    posteriors: tuple[str, ...]
+    labels: tuple[str, ...]
+    seeds: tuple[int, ...]
+    settings: Mapping[str, tuple[Any, ...]]
+    created: tuple[str, str] | None
+    summaries: tuple[Summary, ...]
+    ratios: tuple[Ratio, ...]
+    overall: tuple[OverallRatio, ...]
+    notes: tuple[str, ...]
+
+
+def compare(
+    records: Sequence[Record],
+    baseline: str | None = None,
+    *,
+    rank_metric: str = RANK_METRIC,
+    confidence: float = CONFIDENCE,
+) -> Comparison:
+    """Compare the samplers of a list of records.
+
+    Parameters
+    ----------
+    records
+        Cells' records, as `essper.benchmarks.store` loads them.
+    baseline
+        The label of the sampler that the others are divided by; by default "nuts", or the first label.
+    rank_metric
+        "METRIC.min" or "METRIC.median", METRIC being one of `EFFICIENCY`.
+
+    Raises
+    ------
+    ValueError
+        When there is nothing to compare, or when no record has the baseline.
+    """
+    if not records:
+        raise ValueError(
+            "No results to compare: the list of records is empty. Run some cells first "
+            "(`essper compare --out RESULTS_DIR`), then point the report at that results directory."
+        )
+    groups, notes = _group(records)
+    summaries = [_summarise(group, confidence) for group in groups]
+    baseline = _baseline(summaries, baseline)
+    summaries.sort(key=lambda s: (s.posterior, not _is_baseline(s, baseline), s.label))
+    summaries = _ranked(summaries, rank_metric)
+    ratios = _ratios(summaries, baseline, confidence)
+    labels = {s.label: not _is_baseline(s, baseline) for s in summaries}
+    created = sorted(record["created"] for record in records if record.get("created"))
+    return Comparison(
+        baseline=baseline,
+        rank_metric=rank_metric,
+        confidence=confidence,
+        posteriors=tuple(sorted({s.posterior for s in summaries})),
+        labels=tuple(sorted(labels, key=lambda label: (labels[label], label))),
+        seeds=tuple(sorted({seed for s in summaries for seed in s.seeds})),
+        settings={
+            field: tuple(sorted({s.setting[field] for s in summaries}, key=str)) for field in SHARED_SETTINGS
+        },
+        created=(created[0], created[-1]) if created else None,
+        summaries=tuple(summaries),
+        ratios=tuple(ratios),
+        overall=tuple(_overall(ratios, confidence)),
+        notes=tuple(notes),
+    )
+
+
+def comparison_to_dict(comparison: Comparison) -> dict[str, Any]:
+    """The comparison as plain JSON: dictionaries, lists, strings, finite numbers and None."""
+    return {"schema": 1, **json.loads(json.dumps(asdict(comparison), allow_nan=False))}
+
+
+# --- figures and their intervals ----------------------------------------------------------------------------
+
+
+def estimate(values: Iterable[float | None], confidence: float = CONFIDENCE) -> Estimate:
+    """The geometric mean of replicates with its interval; undefined replicates (None) do not take part."""
+    x = np.array([value for value in values if value is not None], dtype=float)
+    if x.size == 0:
+        return Estimate()
+    replicates = tuple(x.tolist())
+    if np.any(x <= 0):
+        return Estimate(float(x.mean()), kind="arithmetic", values=replicates)
+    logs = np.log(x)
+    error = logs.std(ddof=1) / math.sqrt(x.size) if x.size > 1 else 0.0
+    return _from_logs(float(logs.mean()), float(error), x.size - 1, confidence, replicates)
+
+
+def ratio(numerator: Estimate, denominator: Estimate, confidence: float = CONFIDENCE) -> Estimate:
+    """The ratio of two geometric means, with Welch's interval on the difference of mean logarithms.
+
+    Unpaired: cells that share a seed share a number, not randomness (each sampler draws its own stream from
+    it), so that pairing would remove no variance and cost half the degrees of freedom. Undefined where either
+    side is undefined or has a replicate at 0; without interval where either side has a single replicate.
+    """
+    if any(side.value is None or side.kind != "geometric" for side in (numerator, denominator)):
+        return Estimate()
+    a, b = np.log(numerator.values), np.log(denominator.values)
+    center = float(a.mean() - b.mean())
+    if min(a.size, b.size) < 2:
+        return _from_logs(center, 0.0, 0, confidence)
+    parts = np.array([a.var(ddof=1) / a.size, b.var(ddof=1) / b.size])
+    variance = float(parts.sum())
+    freedom = variance**2 / float((parts**2 / [a.size - 1, b.size - 1]).sum()) if variance > 0 else 1.0
+    return _from_logs(center, math.sqrt(variance), freedom, confidence)
+
+
+def _from_logs(
+    center: float, error: float, freedom: float, confidence: float, values: tuple[float, ...] = ()
+) -> Estimate:
+    if freedom <= 0:
+        return Estimate(math.exp(center), values=values)
+    middle = math.exp(center)
+    with np.errstate(over="ignore"):
+        reach = np.exp(float(stats.t.ppf(0.5 + confidence / 2, freedom)) * error)
+        low, high = float(middle / reach), float(middle * reach)
+    # Two seeds that disagree wildly reach beyond floating point; JSON has no infinity: None says "unbounded".
+    return Estimate(middle, low, high if math.isfinite(high) else None, values=values)
+
+
+# --- grouping over seeds ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Group:
+    posterior: str
+    label: str
+    sampler: str
+    setting: Mapping[str, Any]
+    cells: tuple[Record, ...]
+
+
+def _group(records: Sequence[Record]) -> tuple[list[_Group], list[str]]:
+    """Cells that differ in nothing but the seed, and notes on those that had to be left out.
+
+    Settings that vary (two budgets, two precisions, …) are never averaged together: they make groups of their
+    own, told apart by a suffix of the label.
+    """
+    known: dict[str, set[str]] = {}
+    for record in records:
+        if (outcome := _outcome(record)) is not None:
+            known.setdefault(_key(record), set()).add(json.dumps(outcome))
+
+    grouped: dict[str, tuple[dict[str, Any], list[Record]]] = {}
+    for record in records:
+        key, outcome = _key(record), _outcome(record)
+        if outcome is None:  # a failed run did not get as far: it belongs with the others where they agree
+            outcomes = known.get(key, set())
+            outcome = json.loads(min(outcomes)) if len(outcomes) == 1 else dict.fromkeys(OUTCOMES)
+        grouped.setdefault(key + json.dumps(outcome), (_setting(record) | outcome, []))[1].append(record)
+
+    varying = _varying(grouped.values())
+    groups, notes = [], []
+    for setting, cells in grouped.values():
+        posterior, sampler = cells[0]["posterior"], cells[0]["sampler"]["label"]
+        suffix = ", ".join(f"{field} {setting[field]}" for field in varying)
+        label = f"{sampler} ({suffix})" if suffix else sampler
+        newest = {cell["seed"]: cell for cell in sorted(cells, key=lambda cell: str(cell.get("created")))}
+        if len(newest) < len(cells):
+            notes.append(
+                f"{posterior}, {label}: several cells share a seed; only the newest of each is used."
+            )
+        groups.append(
+            _Group(posterior, label, sampler, setting, tuple(newest[seed] for seed in sorted(newest)))
+        )
+    return groups, notes
+
+
+def _setting(record: Record) -> dict[str, Any]:
+    shared = {field: record.get(field) for field in SHARED_SETTINGS}
+    return shared | {"config": _fingerprint(record["sampler"].get("config"))}
+
+
+def _outcome(record: Record) -> dict[str, Any] | None:
+    if record.get("layout") is None or record.get("digests") is None:
+        return None
+    return {"layout": record["layout"], "target": _fingerprint(record["digests"])}
+
+
+def _key(record: Record) -> str:
+    return json.dumps([record["posterior"], record["sampler"]["label"], _setting(record)])
+
+
+def _fingerprint(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:6]
+
+
+def _varying(grouped: Iterable[tuple[Mapping[str, Any], Sequence[Record]]]) -> list[str]:
+    """Settings with several values: within a posterior or, for what is a sampler's own, within its label."""
+    seen: dict[tuple[str, ...], set[Any]] = {}
+    for setting, cells in grouped:
+        posterior, sampler = cells[0]["posterior"], cells[0]["sampler"]["label"]
+        for field, value in setting.items():
+            scope = (field, posterior) if field in SHARED_SETTINGS else (field, posterior, sampler)
+            seen.setdefault(scope, set()).add(value)
+    fields = {scope[0] for scope, values in seen.items() if len(values) > 1}
+    return [field for field in (*SHARED_SETTINGS, "config", *OUTCOMES) if field in fields]
+
+
+# --- summaries ----------------------------------------------------------------------------------------------
+
+
+def _summarise(group: _Group, confidence: float) -> Summary:
+    cells = group.cells
+    statuses = Counter(cell["status"] for cell in cells)
+    ordered = {status: statuses[status] for status in STATUSES if statuses[status]}
+    worst = list(ordered)[-1]
+    counts = (f"{status} {count}/{len(cells)}" for status, count in ordered.items())
+
+    def over(summarise: Callable[[list[Any]], Any], *path: str) -> Any:
+        found = [value for cell in cells if (value := _at(cell, *path)) is not None]
+        return summarise(found) if found else None
+
+    metrics = {
+        f"{metric}.{stat}": estimate([_at(cell, "efficiency", metric, stat) for cell in cells], confidence)
+        for metric in EFFICIENCY
+        for stat in ("min", "median")
+    }
+    for moment in ("mean", "square"):
+        last = [_last(_at(cell, "error_curve", f"b2_{moment}", "average")) for cell in cells]
+        metrics[f"b2_final.{moment}"] = estimate(last, confidence)
+    warmup, sampling = (over(_mean, "cost", phase, "gradients") for phase in ("warmup", "sampling"))
+    return Summary(
+        posterior=group.posterior,
+        label=group.label,
+        sampler=group.sampler,
+        setting=group.setting,
+        seeds=tuple(cell["seed"] for cell in cells),
+        digests=tuple(cell["digest"] for cell in cells),
+        statuses=ordered,
+        status=worst,
+        status_text=worst if len(ordered) == 1 else ", ".join(counts),
+        reason=REASONS.get(worst),
+        rank=None,
+        error_rank=None,
+        metrics=metrics,
+        gradients_to_b2=_gradients_to_b2(cells, confidence),
+        gradients={
+            "warmup": warmup,
+            "sampling": sampling,
+            "total": None if warmup is None or sampling is None else warmup + sampling,
+        },
+        divergences=over(sum, "diagnostics", "divergences"),
+        rhat_max=over(max, "diagnostics", "rhat_max"),
+        acceptance=over(_mean, "diagnostics", "acceptance"),
+        max_abs_z=over(max, "bias", "max_abs_z"),
+        curve=_curve([cell["error_curve"] for cell in cells if cell.get("error_curve")]),
+    )
+
+
+def _at(cell: Record, *path: str) -> Any:
+    """What lies at a path of a record, None where any part of the path is missing."""
+    value: Any = cell
+    for part in path:
+        value = value.get(part) if value is not None else None
+    return value
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values))
+
+
+def _last(values: Sequence[float | None] | None) -> float | None:
+    return values[-1] if values else None
+
+
+def _gradients_to_b2(cells: Sequence[Record], confidence: float) -> dict[str, Any]:
+    """Gradients to the threshold; a mean over seeds only where all got there: the rest is censored."""
+    tried = [cell["gradients_to_b2"] for cell in cells if cell.get("gradients_to_b2")]
+    result: dict[str, Any] = {"threshold": tried[0]["threshold"] if tried else None, "tried": len(tried)}
+    for moment in ("mean", "square"):
+        reached = [one[moment] for one in tried if one[moment] is not None]
+        complete = estimate(reached, confidence) if len(reached) == len(tried) else Estimate()
+        result[moment] = {"reached": len(reached), "estimate": complete}
+    return result
+
+
+def _curve(curves: Sequence[Record]) -> Curve | None:
+    """Median and range over seeds on a common grid, each curve interpolated linearly in log gradients."""
+    if not curves:
+        return None
+    start = max(curve["gradients"][0] for curve in curves)
+    end = min(curve["gradients"][-1] for curve in curves)
+    if end < start:
+        return None
+    grid = np.array(curves[0]["gradients"], dtype=float)
+    if len(curves) > 1:
+        grid = np.geomspace(start, end, max(len(curve["gradients"]) for curve in curves))
+    series = {}
+    for moment in ("mean", "square"):
+        for over in ("average", "maximum"):
+            seeds = np.array([_interpolated(curve, f"b2_{moment}", over, grid) for curve in curves])
+            known = np.isfinite(seeds).all(axis=0)
+            statistics = {"median": np.median(seeds, 0), "low": seeds.min(0), "high": seeds.max(0)}
+            series[f"{moment}.{over}"] = {
+                name: tuple(float(f"{y:.4g}") if ok else None for y, ok in zip(values, known, strict=True))
+                for name, values in statistics.items()
+            }
+    floors = [curve["noise_floor"] for curve in curves if curve.get("noise_floor") is not None]
+    return Curve(tuple(np.round(grid, 1).tolist()), series, max(floors) if floors else None, len(curves))
+
+
+def _interpolated(curve: Record, quantity: str, over: str, grid: np.ndarray) -> np.ndarray:
+    pairs = zip(curve["gradients"], curve[quantity][over], strict=True)
+    points = [(x, y) for x, y in pairs if y is not None and y > 0]
+    if not points:
+        return np.full(grid.shape, np.nan)
+    x, y = np.log(np.array(points, dtype=float)).T
+    return np.exp(np.interp(np.log(grid), x, y, left=np.nan, right=np.nan))
+
+
+# --- ranks and ratios ---------------------------------------------------------------------------------------
+
+
+def _ranked(summaries: Sequence[Summary], rank_metric: str) -> list[Summary]:
+    """Ranks within each posterior at equal budget and chains; on efficiency, among groups that are ok."""
+    ranked = []
+    for summary in summaries:
+        rivals = [other for other in summaries if _same_terms(other, summary)]
+        value = summary.metrics[rank_metric].value
+        rank, reason = None, summary.reason
+        if summary.status == "ok" and value is None:
+            reason = NO_RANK_METRIC
+        elif summary.status == "ok":
+            scores = (other.metrics[rank_metric].value for other in rivals if other.status == "ok")
+            rank = 1 + sum(score > value for score in scores if score is not None and value is not None)
+        error = _error(summary)
+        errors = [other for rival in rivals if (other := _error(rival)) is not None]
+        error_rank = None if error is None else 1 + sum(other < error for other in errors)
+        ranked.append(replace(summary, rank=rank, reason=reason, error_rank=error_rank))
+    return ranked
+
+
+def _same_terms(a: Summary, b: Summary) -> bool:
+    return a.posterior == b.posterior and all(a.setting[field] == b.setting[field] for field in EQUAL_TERMS)
+
+
+def _error(summary: Summary) -> float | None:
+    """Final b² of the mean; below the reference's own noise there is nothing to tell apart, so those tie."""
+    value = summary.metrics["b2_final.mean"].value
+    floor = summary.curve.noise_floor if summary.curve else None
+    return value if value is None or floor is None else max(value, floor)
+
+
+def _baseline(summaries: Sequence[Summary], wanted: str | None) -> str:
+    names = sorted({summary.sampler for summary in summaries})
+    if wanted is None:
+        return "nuts" if "nuts" in names else names[0]
+    if wanted not in {summary.label for summary in summaries} | set(names):
+        raise ValueError(f"No cell has the baseline sampler {wanted!r}. Choose one of: {', '.join(names)}.")
+    return wanted
+
+
+def _is_baseline(summary: Summary, baseline: str) -> bool:
+    return baseline in (summary.label, summary.sampler)
+
+
+def _ratios(summaries: Sequence[Summary], baseline: str, confidence: float) -> list[Ratio]:
+    """Each sampler over the baseline that shares most of its setting, on equal terms of budget and chains."""
+    ratios = []
+    for summary in summaries:
+        candidates = [s for s in summaries if _is_baseline(s, baseline) and _same_terms(s, summary)]
+        if not candidates or _is_baseline(summary, baseline):
+            continue
+        base = max(candidates, key=lambda s: sum(s.setting[f] == summary.setting[f] for f in SHARED_SETTINGS))
+        both_ok = summary.status == base.status == "ok"
+        for metric in RATIO_METRICS:
+            quotient = ratio(summary.metrics[metric], base.metrics[metric], confidence)
+            ratios.append(Ratio(summary.posterior, summary.label, base.label, metric, quotient, both_ok))
+    return ratios
+
+
+def _overall(ratios: Sequence[Ratio], confidence: float) -> list[OverallRatio]:
+    """Geometric means over posteriors, each one replicate: the interval is over posteriors, not seeds."""
+    overall = []
+    for label, metric in dict.fromkeys((one.label, one.metric) for one in ratios):
+        every = [one for one in ratios if (one.label, one.metric) == (label, metric)]
+        counted = [one for one in every if one.both_ok and one.estimate.value is not None]
+        overall.append(
+            OverallRatio(
+                label=label,
+                metric=metric,
+                estimate=estimate([one.estimate.value for one in counted], confidence),
+                posteriors=tuple(one.posterior for one in counted),
+                excluded=tuple(one.posterior for one in every if one not in counted),
+            )
+        )
+    return overall

@@ -1,0 +1,283 @@
+"""From a run to its record: everything that reports show, computed once, JSON-able."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import importlib.metadata
+import os
+import platform
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..posteriordb_adapter import Posterior, ReferenceDraws, comparable
+from ..samplers import Cost, Run
+from . import gates, metrics
+from .cells import Cell
+
+B2_THRESHOLD = 0.01
+PACKAGES = (
+    "essper", "jax", "jaxlib", "numpy", "scipy", "blackjax", "numpyro", "bridgestan", "stanli",
+    "arviz-base", "arviz-stats",
+)  # fmt: skip
+
+
+class Reference(NamedTuple):
+    """What a run is held against, in the space that both have."""
+
+    name: str
+    source: str
+    digest: str
+    names: list[str]
+    columns: np.ndarray
+    """Of the target's constrained draws."""
+    missing: list[str]
+    draws: np.ndarray
+    moments: metrics.Moments
+
+
+def reference_of(posterior: Posterior, param_names: tuple[str, ...]) -> Reference | None:
+    """The reference draws of a posterior, in the target's order; None where it has none.
+
+    Quantities that are constant by definition are not compared.
+    """
+    if not posterior.has_reference:
+        return None
+    reference: ReferenceDraws = posterior.reference()
+    common = comparable(param_names, reference)
+    draws = reference.select(common.names).draws
+    keep = metrics.varying(draws, common.names)
+    names = [name for name, kept in zip(common.names, keep, strict=True) if kept]
+    draws = draws[:, :, keep]
+    return Reference(
+        name=str(posterior.reference_name),
+        source=str(posterior.sources()["reference"]),
+        digest=reference.digest,
+        names=names,
+        columns=np.asarray(common.columns)[keep],
+        missing=[name for name in param_names if name not in names],
+        draws=draws,
+        moments=metrics.moments(draws),
+    )
+
+
+def make_record(cell: Cell, run: Run, reference: Reference | None) -> dict[str, Any]:
+    """The record of a run that ended; schema in docs/records.md."""
+    started = time.perf_counter()
+    constrained = run.constrained()
+    if reference is not None:
+        names, draws = reference.names, constrained[:, :, reference.columns]
+    else:
+        keep = metrics.varying(constrained, run.target.param_names)
+        names = [n for n, kept in zip(run.target.param_names, keep, strict=True) if kept]
+        draws = constrained[:, :, keep]
+
+    found = metrics.moments(draws)
+    figures = metrics.efficiency(draws)
+    z = metrics.z_scores(found, reference.moments) if reference else None
+    against = gates.bias(z, names) if z is not None else None
+    is_converged = gates.converged(figures.rhat, figures.ess_bulk, run.chains)
+    record = cell.description() | {
+        "status": gates.status(is_converged, against),
+        "error": None,
+        "layout": run.layout,
+        "backend": run.target.backend,
+        "dim": run.target.dim,
+        "draws": draws.shape[1],
+        "cost": _cost(run),
+        "diagnostics": _diagnostics(run, names, figures, draws),
+        "efficiency": _efficiency(run, figures),
+        "bias": against and against._asdict() | {"passed": against.passed},
+        "reference": reference
+        and {
+            "name": reference.name,
+            "source": reference.source,
+            "draws": reference.draws.shape[0] * reference.draws.shape[1],
+            "digest": reference.digest,
+            "compared": names,
+            "not_compared": reference.missing,
+        },
+        **_errors(run, draws, reference),
+        "parameters": _parameters(names, found, figures, reference, z),
+        "warnings": _warnings(run, draws),
+        **surroundings(),
+    }
+    seconds = {"metrics": time.perf_counter() - started}
+    record["timing"] = run.timing._asdict() | seconds
+    return finite(record)
+
+
+def failed_record(cell: Cell, kind: str, message: str, traceback: str = "") -> dict[str, Any]:
+    """The record of a cell that did not end."""
+    return cell.description() | {
+        "status": "failed",
+        "error": {"type": kind, "message": message, "traceback": traceback},
+        **surroundings(),
+    }
+
+
+def finite(value: Any) -> Any:
+    """The same with numpy turned into Python and every NaN or infinity into None, as JSON wants it."""
+    match value:
+        case dict():
+            return {key: finite(item) for key, item in value.items()}
+        case list() | tuple():
+            return [finite(item) for item in value]
+        case np.ndarray():
+            return finite(value.tolist())
+        case np.generic():
+            return finite(value.item())
+        case float() if not np.isfinite(value):
+            return None
+        case _:
+            return value
+
+
+def surroundings() -> dict[str, Any]:
+    """Versions and machine, for every record."""
+    return {
+        "versions": {"python": platform.python_version()} | _versions(),
+        "environment": {
+            "platform": platform.platform(),
+            "cpu": _cpu(),
+            "cores": os.cpu_count(),
+        },
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    def version(package: str) -> str:
+        try:
+            return importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            return "not installed"
+
+    return {package: version(package) for package in PACKAGES}
+
+
+@functools.cache
+def _cpu() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _cost(run: Run) -> dict[str, Any]:
+    def totals(cost: Cost) -> dict[str, int]:
+        return {name: int(np.sum(value)) for name, value in cost._asdict().items()}
+
+    return {
+        "warmup": totals(run.warmup),
+        "sampling": totals(run.sampling),
+        "per_chain": {"warmup": run.warmup.gradients, "sampling": run.sampling.gradients},
+        "executed": run.executed and run.executed._asdict(),
+    }
+
+
+def _diagnostics(
+    run: Run, names: list[str], figures: metrics.Efficiency, draws: np.ndarray
+) -> dict[str, Any]:
+    # A parameter whose R-hat cannot be computed is the worst of all.
+    worst = int(np.argmax(np.where(np.isnan(figures.rhat), np.inf, figures.rhat)))
+    least = int(np.argmin(figures.ess_bulk))
+    return {
+        "rhat_max": figures.rhat[worst],
+        "rhat_worst": names[worst],
+        "ess_bulk_min": figures.ess_bulk[least],
+        "ess_bulk_worst": names[least],
+        "divergences": int(np.sum(run.info.divergent)),
+        "acceptance": float(np.mean(run.info.acceptance)),
+        "step_size": run.tuning["step_size"],
+        "stuck_chains": metrics.stuck_chains(draws),
+    }
+
+
+def _efficiency(run: Run, figures: metrics.Efficiency) -> dict[str, Any]:
+    sampling = float(np.sum(run.sampling.gradients))
+    total = sampling + float(np.sum(run.warmup.gradients))
+    densities = 0.0 if sampling else float(np.sum(run.sampling.densities))
+
+    def per(ess: np.ndarray, cost: float) -> dict[str, float]:
+        rate = ess / cost if cost else np.full_like(ess, np.nan)
+        return {"min": float(rate.min()), "median": float(np.median(rate))}
+
+    return {
+        "ess_bulk": per(figures.ess_bulk, 1.0),
+        "ess_tail": per(figures.ess_tail, 1.0),
+        "ess_mean": per(figures.ess_mean, 1.0),
+        "ess_square": per(figures.ess_square, 1.0),
+        "ess_bulk_per_gradient": per(figures.ess_bulk, sampling),
+        "ess_bulk_per_gradient_with_warmup": per(figures.ess_bulk, total),
+        "ess_square_per_gradient": per(figures.ess_square, sampling),
+        "ess_tail_per_gradient": per(figures.ess_tail, sampling),
+        "ess_bulk_per_second": per(figures.ess_bulk, run.timing.sampling),
+        "ess_bulk_per_density": per(figures.ess_bulk, densities),
+    }
+
+
+def _errors(run: Run, draws: np.ndarray, reference: Reference | None) -> dict[str, Any]:
+    if reference is None:
+        return {"error_curve": None, "gradients_to_b2": None}
+    curve = metrics.error_curve(
+        draws, reference.draws, run.warmup.gradients, np.asarray(run.info.cost.gradients)
+    )
+    # What an exact sample of the reference's size would show, averaged over parameters.
+    floor = np.mean((reference.moments.mcse[0] / reference.moments.estimate[1]) ** 2)
+    return {
+        "error_curve": {
+            "gradients": curve.gradients,
+            "b2_mean": {"average": curve.mean.mean(axis=1), "maximum": curve.mean.max(axis=1)},
+            "b2_square": {"average": curve.square.mean(axis=1), "maximum": curve.square.max(axis=1)},
+            "noise_floor": floor,
+        },
+        "gradients_to_b2": {
+            "threshold": B2_THRESHOLD,
+            "mean": metrics.cost_until(curve.gradients, curve.mean.max(axis=1), B2_THRESHOLD),
+            "square": metrics.cost_until(curve.gradients, curve.square.max(axis=1), B2_THRESHOLD),
+        },
+    }
+
+
+def _parameters(
+    names: list[str],
+    found: metrics.Moments,
+    figures: metrics.Efficiency,
+    reference: Reference | None,
+    z: np.ndarray | None,
+) -> Mapping[str, Any]:
+    empty = np.full(len(names), np.nan)
+    truth = reference.moments.estimate if reference else [empty] * len(metrics.STATISTICS)
+    rows = z if z is not None else [empty] * len(metrics.STATISTICS)
+    return {
+        "name": names,
+        "mean": found.estimate[0],
+        "sd": found.estimate[1],
+        "mcse_mean": found.mcse[0],
+        **figures._asdict(),
+        "reference_mean": truth[0],
+        "reference_sd": truth[1],
+        **{f"z_{statistic}": row for statistic, row in zip(metrics.STATISTICS, rows, strict=True)},
+    }
+
+
+def _warnings(run: Run, draws: np.ndarray) -> list[str]:
+    found = list(run.warnings)
+    if divergences := int(np.sum(run.info.divergent)):
+        share = divergences / np.size(run.info.divergent)
+        found.append(f"{divergences} divergent transitions ({share:.2%} of the draws)")
+    if stuck := metrics.stuck_chains(draws):
+        found.append(f"{stuck} of {run.chains} chains never moved")
+    if run.executed is not None and run.executed.failed:
+        found.append(
+            f"{run.executed.failed} of {run.executed.gradients} evaluations failed and were taken as "
+            "density 0"
+        )
+    return found

@@ -1,0 +1,82 @@
+"""The comparison as data: CSV for tables, JSON for everything."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .definitions import METRICS
+from .table import table_rows
+
+_PLAIN = (
+    ("posterior", "name of the posterior"),
+    ("label", "the sampler's label, with the settings that vary in this comparison"),
+    ("sampler", "the sampler's label alone"),
+    ("budget", "gradients per chain, warmup and sampling together"),
+    ("chains", "number of chains"),
+    ("precision", "of the arithmetic"),
+    ("platform", "where it ran"),
+    ("bridgestan", "where the Stan model came from"),
+    ("seeds", "seeds of the cells, separated by spaces"),
+    ("status", "of the worst cell"),
+    ("status_text", "the count of each status where cells differ"),
+    ("reason", "why the group is not ranked"),
+    ("rank", "on efficiency, within the posterior at equal budget and chains"),
+    ("error_rank", "on b² at the end, within the same"),
+    ("gradients_warmup", "gradients of all chains, mean over cells"),
+    ("gradients_sampling", "gradients of all chains, mean over cells"),
+    ("rhat_max", "largest over parameters and cells"),
+    ("max_abs_z", "largest over comparisons and cells"),
+    ("divergences", "sum over cells"),
+    ("acceptance", "mean over cells"),
+    ("baseline", "what the ratios are to"),
+)
+_BOUNDS = (("value", ""), ("low", "_low"), ("high", "_high"))
+
+CSV_COLUMNS = (
+    *_PLAIN,
+    *((metric, f"{text}; with .min and .median over parameters") for metric, text in METRICS.items()),
+    ("METRIC_low, METRIC_high", "the interval of METRIC over seeds, empty with one seed"),
+    ("ratio.METRIC", "ratio to the baseline, with _low and _high"),
+)
+
+
+def render_csv(comparison: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> str:
+    """One row per group at full precision, undefined figures left empty."""
+    del records  # groups only
+    rows = [_flat(row) for row in table_rows(comparison)]
+    header = list(dict.fromkeys(name for row in rows for name in row))
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([_harmless(row.get(name)) for name in header] for row in rows)
+    return buffer.getvalue()
+
+
+def render_json(comparison: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> str:
+    """The comparison's dictionary and the records that it was made of."""
+    content = {"comparison": comparison, "records": list(records)}
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    values = {**row, **row["setting"]}
+    values["seeds"] = " ".join(map(str, row["seeds"]))
+    values |= {f"gradients_{phase}": row["gradients"][phase] for phase in ("warmup", "sampling")}
+    values["baseline"] = next((ratio["baseline"] for ratio in row["ratios"].values()), None)
+    flat = {name: values[name] for name, _ in _PLAIN}
+    for name, estimate in row["metrics"].items():
+        flat |= {f"{name}{suffix}": estimate[bound] for bound, suffix in _BOUNDS}
+    for name, ratio in row["ratios"].items():
+        flat |= {f"ratio.{name}{suffix}": ratio["estimate"][bound] for bound, suffix in _BOUNDS}
+    return flat
+
+
+def _harmless(value: Any) -> Any:
+    """Spreadsheets run a text that begins like a formula; an apostrophe in front makes it text."""
+    return (
+        f"'{value}"
+        if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+        else value
+    )

@@ -1,0 +1,129 @@
+"""What a report's figures mean: the text that stands beside them in every format."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..gates import FAMILY_WISE_LEVEL, MAX_RHAT, MIN_BULK_ESS_PER_CHAIN
+
+METRICS = {
+    "ess_bulk": "effective draws over all chains, bulk",
+    "ess_tail": "effective draws over all chains, tail",
+    "ess_mean": "effective draws for the mean of x",
+    "ess_square": "effective draws for the mean of x²",
+    "ess_bulk_per_gradient": "bulk ESS per gradient of the sampling phase",
+    "ess_bulk_per_gradient_with_warmup": "bulk ESS per gradient of warmup and sampling",
+    "ess_square_per_gradient": "ESS of x² per gradient of the sampling phase",
+    "ess_tail_per_gradient": "tail ESS per gradient of the sampling phase",
+    "ess_bulk_per_second": "bulk ESS per second of the sampling phase",
+    "ess_bulk_per_density": "bulk ESS per evaluation of the density in the sampling phase",
+    "b2_final": "b² at the end, averaged over parameters, of x (mean) and x² (square)",
+}
+_DEFINITIONS = (
+    (
+        "Cell and group",
+        "A cell is one run: sampler configuration, posterior, seed, budget (gradients per chain, "
+        "warmup included), chains, precision, platform. A group is the cells that differ in nothing "
+        "but the seed. Seeds are the replicates of every interval.",
+    ),
+    (
+        "Gates",
+        f"Fixed before any run. not converged: rank-normalised split R-hat ≥ {MAX_RHAT}, or bulk ESS "
+        f"below {MIN_BULK_ESS_PER_CHAIN} per chain, for some parameter. biased: some |z| against the "
+        "reference draws above its threshold. unverified: converged, but without reference draws to "
+        "hold it against. failed: the run raised an error. ok: none of these. Only groups whose cells "
+        "are all ok are ranked on efficiency; the others are shown, unranked.",
+    ),
+    (
+        "R-hat",
+        "The largest over parameters of the rank-normalised split R-hat: the larger of its bulk and "
+        "its folded (tail) version (Vehtari, Gelman, Simpson, Carpenter and Bürkner, 2021, Bayesian "
+        "Analysis 16, 667–718).",
+    ),
+    (
+        "ESS, bulk and tail",
+        "Effective draws over all chains, by Geyer's initial monotone sequence on split chains "
+        "(Vehtari et al., 2021). Bulk: of the rank-normalised draws. Tail: the smaller of the 5 % and "
+        "95 % quantiles' ESS. A stuck or constant chain has ESS 0. Tables show the minimum over "
+        "parameters; the data files add the median.",
+    ),
+    (
+        "ESS of x²",
+        "The ESS of the squared parameter: what the second moment, and so the spread, is worth.",
+    ),
+    (
+        "ESS per gradient",
+        "ESS over the gradient evaluations of all chains in the sampling phase; “with warmup”: over "
+        "those of both phases. Gradients are counted, never estimated. Samplers without gradients "
+        "have none (“–”, not infinity); they have ESS per evaluation of the density.",
+    ),
+    (
+        "ESS per second",
+        "ESS over the wall-clock seconds of the sampling phase; compilation is timed apart.",
+    ),
+    (
+        "Audit",
+        "“Executed” is what the density counted for itself. It may exceed the algorithm's own count "
+        "where chains run in lockstep and a finished chain is masked; any difference is highlighted.",
+    ),
+    (
+        "Bias z",
+        "z = (estimate − reference) / √(MCSE² + MCSE_reference²), for the mean, the standard "
+        "deviation and the 5, 50 and 95 % quantiles of every parameter: the noise of both sides is in "
+        "the denominator. The threshold on the largest |z| is Bonferroni's: a correct cell is called "
+        f"biased with probability {FAMILY_WISE_LEVEL} over all of its comparisons together.",
+    ),
+    (
+        "b²",
+        "Squared bias over reference variance: (mean of the draws so far − reference mean)² / "
+        "reference variance, for x and for x², averaged over parameters or at its maximum, against "
+        "gradients per chain with warmup included. Curves are medians over seeds, interpolated in log "
+        "gradients, with the seeds' range shaded. Below the reference's own noise (dashed) curves "
+        "cannot be told apart; there, ranks on error tie.",
+    ),
+    (
+        "Gradients to b²",
+        "Gradients per chain, warmup included, from which on b² of the mean stays below the "
+        "threshold; a mean over seeds is given only where every seed got there.",
+    ),
+    (
+        "Intervals",
+        "Geometric mean over seeds with a Student-t interval on the logarithms. One seed has no "
+        "interval. Where a seed has 0, the arithmetic mean is shown instead, starred, without "
+        "interval.",
+    ),
+    (
+        "Ratio to the baseline",
+        "Ratio of geometric means with Welch's interval on the difference of mean logarithms. "
+        "Unpaired: samplers that share a seed share no randomness. In parentheses: one of the two is "
+        "not ok. Over posteriors: the geometric mean of the ratios where both are ok, its interval "
+        "over posteriors.",
+    ),
+)
+
+
+def metric_title(metric: str) -> str:
+    """A metric such as "ess_bulk_per_gradient.min" in words."""
+    name, _, over = metric.partition(".")
+    return f"{'Minimum' if over == 'min' else 'Median'} over parameters of {METRICS[name]}"
+
+
+def definitions(comparison: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Terms and their definitions, with the thresholds that these very records were held to."""
+    biases = [record["bias"] for record in records if record.get("bias")]
+    z = sorted({bias["threshold"] for bias in biases if bias["comparisons"]})
+    b2 = sorted(
+        {record["gradients_to_b2"]["threshold"] for record in records if record.get("gradients_to_b2")}
+    )
+    ranked_on = metric_title(comparison["rank_metric"])
+    here = {
+        "Bias z": f" Here: {_span(z)}." if z else " Here no cell had a reference.",
+        "Gradients to b²": f" Here: {_span(b2)}." if b2 else "",
+        "Intervals": f" Here: {100 * comparison['confidence']:g} %.",
+        "Ratio to the baseline": f" Here: {comparison['baseline']}. {ranked_on}.",
+    }
+    return [(term, text + here.get(term, "")) for term, text in _DEFINITIONS]
+
+
+def _span(values: Sequence[float]) -> str:
+    low, high = f"{values[0]:.3g}", f"{values[-1]:.3g}"
+    return f"threshold {low}" if low == high else f"thresholds from {low} to {high}"

@@ -1,0 +1,164 @@
+"""The comparison as one HTML page that needs nothing but itself: no network, no other file."""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import jinja2
+import vl_convert
+from markupsafe import Markup
+
+from . import charts
+from .definitions import definitions
+from .plain import OVERALL_TITLES, overall_rows, ranking_line, summary_line
+from .table import COLUMNS, COMPACT, NONE, count, number, rhat, table_rows
+
+SYMBOLS = {"ok": "✓", "unverified": "?", "not converged": "~", "biased": "✗", "failed": "!"}
+MEANINGS = {
+    "ok": "converged, agrees with the reference: ranked",
+    "unverified": "converged, but no reference draws",
+    "not converged": "R-hat or ESS out of bounds",
+    "biased": "disagrees with the reference",
+    "failed": "the run raised an error",
+}
+_PARAMETER_FIELDS = (
+    ("mean", number),
+    ("sd", number),
+    ("rhat", rhat),
+    ("ess_bulk", count),
+    ("ess_tail", count),
+    ("ess_square", count),
+    ("reference_mean", number),
+    ("reference_sd", number),
+    ("z_mean", number),
+    ("z_sd", number),
+    ("z_q05", number),
+    ("z_q50", number),
+    ("z_q95", number),
+)
+_WORST = 5
+
+
+def render_html(comparison: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> str:
+    """The page: charts are drawn by a Vega bundle inside it, once for all of them."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader(__package__ or "", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": number, "count": count, "rhat": rhat}
+    rows = table_rows(comparison)
+    drawn = {
+        "efficiency": charts.efficiency_chart(comparison),
+        "density": charts.density_chart(comparison),
+        "error": charts.error_chart(comparison),
+        "ratio": charts.ratio_chart(comparison),
+    }
+    return environment.get_template("report.html.jinja").render(
+        comparison=comparison,
+        summary_line=summary_line(comparison),
+        ranking_line=ranking_line(comparison),
+        matrix={(row["posterior"], row["label"]): row for row in rows},
+        rows=rows,
+        compact=COMPACT,
+        more=[column for column in COLUMNS if column.key == "sampler" or not column.compact],
+        overall_titles=OVERALL_TITLES,
+        overall=overall_rows(comparison),
+        charts=drawn,
+        cells=[_cell(record) for record in _in_order(records)],
+        definitions=definitions(comparison, records),
+        environments=_environments(records),
+        symbols=SYMBOLS,
+        meanings=MEANINGS,
+        none=NONE,
+        vega=_vega() if any(chart and chart.spec for chart in drawn.values()) else "",
+    )
+
+
+@cache
+def _vega() -> Markup:
+    # Inside a script element only its own end tag is special.
+    return Markup(
+        vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
+    )
+
+
+def _in_order(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return sorted(records, key=lambda r: (r["posterior"], r["sampler"]["label"], r["budget"], r["seed"]))
+
+
+def _cell(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What the details of one cell show: empty parts for what a failed run does not have."""
+    config = json.dumps(record["sampler"].get("config"), ensure_ascii=False)
+    return {
+        "record": record,
+        "config": config,
+        "facts": _facts(record),
+        "cost": _cost(record),
+        "timing": [(phase, number(seconds)) for phase, seconds in (record.get("timing") or {}).items()],
+        "parameters": _worst_parameters(record.get("parameters")),
+    }
+
+
+def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    facts = [
+        (field, str(record[field]))
+        for field in ("budget", "chains", "draws", "dim", "layout", "precision", "platform", "digest")
+        if record.get(field) is not None
+    ]
+    if diagnostics := record.get("diagnostics"):
+        facts += [
+            ("R-hat", f"{rhat(diagnostics['rhat_max'])} ({diagnostics['rhat_worst']})"),
+            ("bulk ESS", f"{count(diagnostics['ess_bulk_min'])} ({diagnostics['ess_bulk_worst']})"),
+            ("divergences", count(diagnostics["divergences"])),
+            ("acceptance", number(diagnostics["acceptance"])),
+            ("step size", ", ".join(number(step) for step in diagnostics["step_size"] or []) or NONE),
+            ("stuck chains", count(diagnostics["stuck_chains"])),
+        ]
+    if bias := record.get("bias"):
+        limits = f"threshold {number(bias['threshold'])}, {bias['comparisons']} comparisons"
+        facts.append(("max |z|", f"{number(bias['max_abs_z'])} ({bias['worst']}; {limits})"))
+    if reference := record.get("reference"):
+        facts.append(("reference", f"{count(reference['draws'])} draws, {reference['source']}"))
+        if reference["not_compared"]:
+            facts.append(("not compared", ", ".join(reference["not_compared"])))
+    return facts
+
+
+def _cost(record: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Costs by phase, and whether what was executed is what the algorithm counted."""
+    cost = record.get("cost")
+    if not cost:
+        return None
+    executed, units = cost.get("executed"), list(cost["warmup"])
+    counted = {unit: cost["warmup"][unit] + cost["sampling"][unit] for unit in units}
+    return {
+        "units": units,
+        "phases": [("warmup", cost["warmup"]), ("sampling", cost["sampling"]), ("both", counted)],
+        "executed": executed,
+        "differs": executed is not None and executed["gradients"] != counted["gradients"],
+    }
+
+
+def _worst_parameters(parameters: Mapping[str, Sequence[Any]] | None) -> dict[str, Any] | None:
+    """The parameters with the least bulk ESS, undefined ones first."""
+    if not parameters or not parameters.get("name"):
+        return None
+    ess = parameters["ess_bulk"]
+    order = sorted(range(len(ess)), key=lambda i: -1.0 if ess[i] is None else ess[i])[:_WORST]
+    fields = [(field, write) for field, write in _PARAMETER_FIELDS if field in parameters]
+    rows = [(parameters["name"][i], [write(parameters[field][i]) for field, write in fields]) for i in order]
+    return {"fields": [field for field, _ in fields], "rows": rows, "total": len(ess)}
+
+
+def _environments(records: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
+    """Every version and machine that took part; more than one value is worth seeing."""
+    found: dict[str, set[str]] = {}
+    for record in records:
+        for source in ("versions", "environment"):
+            for name, value in (record.get(source) or {}).items():
+                found.setdefault(name, set()).add(str(value))
+    return [(name, sorted(values)) for name, values in found.items()]

@@ -1,0 +1,137 @@
+"""Samplers by name: ``drhmc[stages=2,target_acceptance=0.9]`` and back.
+
+The options are the fields of a sampler's configuration, those of nested configurations included
+(``trajectory`` and ``adaptation``), so that a new field needs no change here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ..samplers import HMC, NUTS, DelayedRejectionHMC
+
+SAMPLERS: dict[str, type] = {"nuts": NUTS, "hmc": HMC, "drhmc": DelayedRejectionHMC}
+"""The only place that knows which samplers the command line offers."""
+
+_SPEC = re.compile(r"^(?P<name>[A-Za-z][\w-]*)(\[(?P<options>.*)\])?$")
+
+
+class SpecError(ValueError):
+    """A sampler was asked for in words that have no meaning."""
+
+
+@dataclass(frozen=True)
+class SamplerSpec:
+    """A sampler's configuration under the name by which it was asked for."""
+
+    name: str
+    sampler: Any
+
+    @property
+    def label(self) -> str:
+        """The shortest spec of this configuration: the name and what differs from its defaults."""
+        default = dict(_options(SAMPLERS[self.name]()))
+        changed = [f"{k}={v}" for k, v in _options(self.sampler) if v != default[k]]
+        return f"{self.name}[{','.join(changed)}]" if changed else self.name
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The full configuration, JSON-able, nested as in the sampler."""
+        return dataclasses.asdict(self.sampler)
+
+
+def parse_spec(text: str) -> SamplerSpec:
+    """The sampler that ``NAME`` or ``NAME[key=value,…]`` stands for.
+
+    Raises
+    ------
+    SpecError
+        Naming the samplers, options or values that exist.
+    """
+    match = _SPEC.match(text.strip())
+    if match is None:
+        raise SpecError(f"sampler {text!r}: write NAME or NAME[key=value,…]")
+    name = match["name"].lower()
+    if name not in SAMPLERS:
+        raise SpecError(f"no sampler is called {name!r}; there are {', '.join(SAMPLERS)}")
+    given: dict[str, str] = {}
+    for part in filter(None, (match["options"] or "").split(",")):
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals:
+            raise SpecError(f"sampler {text!r}: {part!r} is no key=value")
+        if key in given:
+            raise SpecError(f"sampler {text!r}: {key!r} is given twice")
+        given[key] = value
+    try:
+        sampler = _build(SAMPLERS[name], given)
+    except SpecError as error:
+        raise SpecError(f"sampler {name}: {error}") from None
+    except ValueError as error:
+        raise SpecError(f"sampler {name}: {error}") from error
+    if given:
+        known = ", ".join(key for key, _ in _options(SAMPLERS[name]()))
+        raise SpecError(f"sampler {name} has no option {next(iter(given))!r}; its options are {known}")
+    return SamplerSpec(name, sampler)
+
+
+def from_config(name: str, config: Mapping[str, Any]) -> SamplerSpec:
+    """The spec whose ``config`` was stored in a record; the inverse of `SamplerSpec.config`."""
+
+    def build(cls: type, values: Mapping[str, Any]) -> Any:
+        hints = typing.get_type_hints(cls)
+        return cls(
+            **{k: build(hints[k], v) if dataclasses.is_dataclass(hints[k]) else v for k, v in values.items()}
+        )
+
+    return SamplerSpec(name, build(SAMPLERS[name], config))
+
+
+def _options(config: Any) -> Iterator[tuple[str, Any]]:
+    """Every setting of a configuration, nested ones flattened."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _options(value)
+        else:
+            yield field.name, value
+
+
+def _build(cls: type, given: dict[str, str]) -> Any:
+    """A configuration from option texts, which are taken out of ``given`` as they are used."""
+    hints = typing.get_type_hints(cls)
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(cls):
+        hint = hints[field.name]
+        if dataclasses.is_dataclass(hint):
+            assert isinstance(hint, type)
+            values[field.name] = _build(hint, given)
+        elif field.name in given:
+            values[field.name] = _convert(field.name, given.pop(field.name), hint)
+    return cls(**values)
+
+
+def _convert(key: str, text: str, hint: Any) -> Any:
+    origin = typing.get_origin(hint)
+    if origin is Literal:
+        choices = typing.get_args(hint)
+        if text not in choices:
+            raise SpecError(f"{key}={text!r}: give one of {', '.join(map(str, choices))}")
+        return text
+    if origin in (types.UnionType, typing.Union):
+        if text.lower() == "none":
+            return None
+        (hint,) = (arm for arm in typing.get_args(hint) if arm is not type(None))
+    if hint is bool:
+        if text.lower() not in ("true", "false"):
+            raise SpecError(f"{key}={text!r}: give true or false")
+        return text.lower() == "true"
+    try:
+        return hint(text)
+    except ValueError:
+        raise SpecError(f"{key}={text!r} is no {hint.__name__}") from None

@@ -1,0 +1,169 @@
+"""Records of cells that never ran, for the tests of what is made of records."""
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+VERSIONS = {"essper": "0.1.0", "jax": "0.10.0", "python": "3.12.3"}
+EFFICIENCY = (
+    "ess_bulk",
+    "ess_tail",
+    "ess_mean",
+    "ess_square",
+    "ess_bulk_per_gradient",
+    "ess_bulk_per_gradient_with_warmup",
+    "ess_square_per_gradient",
+    "ess_tail_per_gradient",
+    "ess_bulk_per_second",
+    "ess_bulk_per_density",
+)
+
+
+def make_record(
+    posterior: str = "eight_schools-eight_schools_noncentered",
+    sampler: str = "nuts",
+    seed: int = 0,
+    status: str = "ok",
+    ess: float = 2000.0,
+    **changes: Any,
+) -> dict[str, Any]:
+    """A record whose figures follow from the least bulk ESS, `ess`, at 20000 + 80000 gradients.
+
+    `changes` replace top-level entries (None among them).
+    """
+    gradient_free = changes.pop("gradient_free", False)
+    biased = status == "biased"
+    record = _identity(posterior, sampler, seed, status) | {
+        "layout": "independent",
+        "dim": 10,
+        "draws": 2500,
+        "cost": {
+            "warmup": _cost(20000, gradient_free),
+            "sampling": _cost(80000, gradient_free),
+            "per_chain": {"warmup": [5000] * 4, "sampling": [20000] * 4},
+            "executed": {"gradients": 0 if gradient_free else 100000, "densities": 100000, "failed": 0},
+        },
+        "timing": {"compile": 2.5, "warmup": 0.8, "sampling": 3.2, "metrics": 0.4},
+        "diagnostics": {
+            "rhat_max": 1.08 if status == "not converged" else 1.002 + 0.001 * seed,
+            "rhat_worst": "tau",
+            "ess_bulk_min": ess,
+            "ess_bulk_worst": "tau",
+            "divergences": 3 if biased else 0,
+            "acceptance": 0.8,
+            "step_size": [0.31, 0.29, 0.3, 0.33],
+            "stuck_chains": 0,
+        },
+        "efficiency": _efficiency(ess, gradient_free),
+        "bias": {
+            "max_abs_z": 9.25 if biased else 1.75 + 0.25 * seed,
+            "worst": "sd of tau",
+            "threshold": 4.1,
+            "comparisons": 50,
+            "passed": not biased,
+        },
+        "reference": {
+            "name": posterior,
+            "source": "posteriordb",
+            "draws": 10000,
+            "digest": "0" * 16,
+            "compared": ["mu", "tau"],
+            "not_compared": [],
+        },
+        "error_curve": make_curve(seed, max(ess, 1.0), 0.03 if biased else 0.0),
+        "gradients_to_b2": {"threshold": 0.01, "mean": 9000.0, "square": None if biased else 12000.0},
+        "parameters": _parameters(ess),
+        "warnings": [],
+        "digests": {"target": "a" * 16, "data": "b" * 16},
+    }
+    if status == "unverified":
+        record |= dict.fromkeys(("bias", "reference", "error_curve", "gradients_to_b2"))
+    return record | changes
+
+
+def make_failure(
+    posterior: str = "eight_schools-eight_schools_noncentered",
+    sampler: str = "nuts",
+    seed: int = 0,
+    message: str = "BridgeStan could not be loaded",
+    **changes: Any,
+) -> dict[str, Any]:
+    """The record of a run that raised: it has no more than an identity and an error."""
+    error = {"type": "RuntimeError", "message": message, "traceback": f"Traceback …\nRuntimeError: {message}"}
+    return _identity(posterior, sampler, seed, "failed") | {"error": error} | changes
+
+
+def make_curve(seed: int, ess: float, floor: float) -> dict[str, Any]:
+    gradients = np.geomspace(5500, 25000, 12)
+    wiggle = np.exp(0.3 * np.sin(np.arange(12) + 2 * seed))
+    error = wiggle * 8000 / (ess * gradients**0.9) + floor
+    both = {"average": (0.4 * error).tolist(), "maximum": error.tolist()}
+    square = {over: [2 * value for value in values] for over, values in both.items()}
+    return {
+        "gradients": gradients.round().tolist(),
+        "b2_mean": both,
+        "b2_square": square,
+        "noise_floor": 1e-4,
+    }
+
+
+def _identity(posterior: str, sampler: str, seed: int, status: str) -> dict[str, Any]:
+    name = sampler.split("[")[0]
+    return {
+        "schema": 1,
+        "digest": hashlib.sha256(f"{posterior} {sampler} {seed}".encode()).hexdigest()[:16],
+        "status": status,
+        "error": None,
+        "posterior": posterior,
+        "sampler": {"name": name, "label": sampler, "config": {"label": sampler, "target_acceptance": 0.8}},
+        "seed": seed,
+        "chains": 4,
+        "budget": 100000,
+        "precision": "float64",
+        "platform": "cpu",
+        "versions": VERSIONS,
+        "environment": {"platform": "Linux", "cpu": "a processor", "cores": 2},
+        "created": f"2026-01-0{1 + seed % 9}T12:00:00+00:00",
+    }
+
+
+def _cost(evaluations: int, gradient_free: bool) -> dict[str, int]:
+    gradients = 0 if gradient_free else evaluations
+    return {
+        "gradients": gradients,
+        "densities": evaluations,
+        "datum_gradients": 0,
+        "conditional_draws": evaluations if gradient_free else 0,
+    }
+
+
+def _efficiency(ess: float, gradient_free: bool) -> dict[str, dict[str, float | None]]:
+    least = {
+        "ess_bulk": ess,
+        "ess_tail": 0.8 * ess,
+        "ess_mean": 1.1 * ess,
+        "ess_square": 0.7 * ess,
+        "ess_bulk_per_gradient": None if gradient_free else ess / 80000,
+        "ess_bulk_per_gradient_with_warmup": None if gradient_free else ess / 100000,
+        "ess_square_per_gradient": None if gradient_free else 0.7 * ess / 80000,
+        "ess_tail_per_gradient": None if gradient_free else 0.8 * ess / 80000,
+        "ess_bulk_per_second": ess / 3.2,
+        "ess_bulk_per_density": ess / 80000,
+    }
+    return {
+        name: {"min": value, "median": None if value is None else 1.5 * value}
+        for name, value in least.items()
+    }
+
+
+def _parameters(ess: float) -> dict[str, list[Any]]:
+    names = ["mu", "tau"]
+    fields = ("mean", "sd", "mcse_mean", "reference_mean", "reference_sd")
+    z = ("z_mean", "z_sd", "z_q05", "z_q50", "z_q95")
+    return (
+        {"name": names, "rhat": [1.001, 1.002]}
+        | {field: [4.4, 3.3] for field in fields}
+        | {field: [1.5 * ess, ess] for field in ("ess_bulk", "ess_tail", "ess_square")}
+        | {field: [0.4, -1.2] for field in z}
+    )
