@@ -22,6 +22,9 @@ from ..models.target import Density
 from .integrators import PhasePoint, leapfrog, log_joint
 from .metrics import Metric, make_metric, sample_momentum
 
+MIN_OBSERVATIONS = 10
+"""A metric estimated from fewer positions is worse than the one before it."""
+
 
 class Tuning(NamedTuple):
     """What warmup finds and sampling uses; shared by a group of chains."""
@@ -174,9 +177,7 @@ class WindowedAdaptation:
     Parameters
     ----------
     num_warmup : warmup steps, divided into Stan's initial, slow and final phases.
-    budget_fraction : of the whole budget that warmup may spend. When 85 % of that is gone, the
-        current window is closed and the final phase begins, so that a small budget still ends with
-        a tuned step size.
+    budget_fraction : of the whole budget that warmup may spend.
     target_acceptance : what dual averaging aims at.
     metric : ``"diagonal"``, ``"dense"`` or ``"identity"``.
     step_size : a fixed step size; dual averaging is then off.
@@ -215,36 +216,30 @@ class Windows(NamedTuple):
 
     slow_start: int
     """First step whose position is used for the metric."""
-    final_start: int
-    """First step of the last phase, in which only the step size adapts."""
     ends: np.ndarray
-    """``bool[num_steps]``: the steps after which the metric is set and the step size starts anew."""
+    """``i[window]``: where each window of the slow phase ends. The metric is set and the step size
+    starts anew; after the last one only the step size adapts."""
 
 
-def stan_windows(num_steps: int) -> Windows:
+def stan_windows(num_warmup: int) -> Windows:
     """75 steps, then windows of 25, 50, 100, … with the last stretched, then 50 steps.
 
     Fewer than 150 steps are divided as 15 %, 75 %, 10 %; fewer than 20 adapt only the step size.
     """
-    if num_steps < 20:
-        return Windows(num_steps, num_steps, np.zeros(num_steps, bool))
-    initial, size, final = (
-        (75, 25, 50)
-        if num_steps >= 150
-        else (
-            int(0.15 * num_steps),
-            num_steps - int(0.15 * num_steps) - int(0.1 * num_steps),
-            int(0.1 * num_steps),
-        )
-    )
-    ends = np.zeros(num_steps, bool)
-    start, final_start = initial, num_steps - final
-    while start < final_start:
+    if num_warmup < 20:
+        return Windows(num_warmup, np.zeros(0, int))
+    if num_warmup >= 150:
+        start, size, last = 75, 25, num_warmup - 50
+    else:
+        start, last = int(0.15 * num_warmup), num_warmup - int(0.1 * num_warmup)
+        size = last - start
+    ends, end = [], start
+    while end < last:
         # A window that leaves no room for a next one of twice its size takes all that is left.
-        end = start + size if start + 3 * size <= final_start else final_start
-        ends[end - 1] = True
-        start, size = end, 2 * size
-    return Windows(initial, final_start, ends)
+        end = end + size if end + 3 * size <= last else last
+        ends.append(end)
+        size *= 2
+    return Windows(start, np.array(ends))
 
 
 class AdaptationState(NamedTuple):
@@ -254,7 +249,9 @@ class AdaptationState(NamedTuple):
     averaging: DualAveraging
     welford: Welford
     step: Array
-    """The next warmup step; jumps to the final phase when the budget calls for it."""
+    """The next warmup step; jumps ahead where the budget is spent faster than the steps."""
+    closed: Array
+    """Windows closed so far."""
 
 
 def start_adaptation(
@@ -272,7 +269,7 @@ def start_adaptation(
         tuning = tuning._replace(step_size=step_size)
     welford = start_welford(dim, dense, dtype)
     averaging = start_averaging(tuning.step_size)
-    return AdaptationState(tuning, averaging, welford, jnp.int32(0)), spent
+    return AdaptationState(tuning, averaging, welford, jnp.int32(0), jnp.int32(0)), spent
 
 
 def adapt(
@@ -282,7 +279,7 @@ def adapt(
     state: AdaptationState,
     positions: Array,
     acceptance: Array,
-    hurry: Array,
+    progress: Array,
 ) -> tuple[AdaptationState, Array]:
     """Learn from one step of a group.
 
@@ -290,27 +287,28 @@ def adapt(
     ----------
     positions : where the chains are now, ``f[chain, dim]``
     acceptance : of the step, ``f[chain]``
-    hurry : whether most of the warmup's budget is gone: go to the final phase now
+    progress : the part of the warmup's budget that is spent. The step is never behind it: where early
+        steps are costly, the phases are as long in gradients as they would have been in steps.
 
     Returns
     -------
     the state after the step, gradients spent by each chain
     """
     windows = config.windows
-    tuning, averaging, welford, step = state
+    tuning, averaging, welford, step, closed = state
     adapts_step, adapts_metric = config.step_size is None, config.metric != "identity"
 
     if adapts_step:
         averaging = update_averaging(averaging, jnp.mean(acceptance), config.target_acceptance)
         tuning = tuning._replace(step_size=jnp.exp(averaging.log_step_size))
-    slow = (step >= windows.slow_start) & (step < windows.final_start)
+    slow = (step >= windows.slow_start) & (closed < len(windows.ends))
     if adapts_metric:
         welford = jax.lax.cond(slow, update_welford, lambda w, _: w, welford, positions)
 
-    jump = hurry & (step < windows.final_start)
-    # With hardly any observation the metric found so far is the better one.
-    closes = (jnp.asarray(windows.ends)[step] | jump) & (welford.observations >= 10)
-    next_step = jnp.where(jump, windows.final_start, step + 1)
+    due = (progress * config.num_warmup).astype(step.dtype)
+    next_step = jnp.clip(due, step + 1, config.num_warmup)
+    ended = jnp.sum(next_step >= jnp.asarray(windows.ends, step.dtype)).astype(closed.dtype)
+    closes = (ended > closed) & (welford.observations >= MIN_OBSERVATIONS)
 
     def close_window() -> tuple[Tuning, DualAveraging, Welford, Array]:
         fresh = start_welford(welford.mean.shape[0], config.metric == "dense", welford.mean.dtype)
@@ -326,7 +324,8 @@ def adapt(
         tuning, averaging, welford, spent = jax.lax.cond(
             closes, close_window, lambda: (tuning, averaging, welford, spent)
         )
-    return AdaptationState(tuning, averaging, welford, next_step), spent
+    closed = jnp.where(closes, ended, closed)
+    return AdaptationState(tuning, averaging, welford, next_step, closed), spent
 
 
 def finish_adaptation(config: WindowedAdaptation, state: AdaptationState) -> Tuning:

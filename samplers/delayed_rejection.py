@@ -115,8 +115,9 @@ class DelayedRejectionHMC:
     ----------
     stages : K ≥ 1; 1 is plain HMC.
     reduction : a > 1, by which the step shrinks from stage to stage.
-    length : ``"time"`` keeps the integration time, N·a^(k−1) steps at stage k; ``"steps"`` keeps
-        the number of steps, N at every stage.
+    length : ``"time"`` keeps the integration time, N·a^(k−1) steps at stage k, as in the paper's
+        experiments; ``"steps"`` keeps the number of steps, N at every stage, which makes a retry far
+        cheaper and is the default.
     retry : ``"always"`` tries the next stage after every rejection; ``"probabilistic"`` with
         probability 1 − α_k, which spends less where stage k nearly succeeded.
     trajectory : how far the first stage integrates; gives N.
@@ -125,8 +126,8 @@ class DelayedRejectionHMC:
 
     stages: int = 3
     reduction: float = 5.0
-    length: Literal["time", "steps"] = "time"
-    retry: Literal["always", "probabilistic"] = "always"
+    length: Literal["time", "steps"] = "steps"
+    retry: Literal["always", "probabilistic"] = "probabilistic"
     trajectory: TrajectoryLength = field(default_factory=TrajectoryLength)
     adaptation: WindowedAdaptation = field(default_factory=WindowedAdaptation)
 

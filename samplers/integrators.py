@@ -82,13 +82,14 @@ class TrajectoryLength:
     num_integration_steps : a fixed number of steps instead of a fixed time.
     jitter : each length is scaled by a factor in (1 − jitter, 1 + jitter), which avoids the
         periodic orbits that a fixed length can fall into.
-    max_num_integration_steps : a cap, against a step size that collapsed.
+    max_num_integration_steps : a cap. It binds early in warmup, when the metric does not know the
+        scales yet and the integration time would ask for thousands of steps.
     """
 
     integration_time: float = 1.5707963267948966
     num_integration_steps: int | None = None
     jitter: float = 0.2
-    max_num_integration_steps: int = 1024
+    max_num_integration_steps: int = 128
 
     def __post_init__(self) -> None:
         if not self.integration_time > 0:

@@ -27,8 +27,6 @@ INITIAL_TRIES = 100
 """Positions that a chain may try before the run gives up, as in Stan."""
 BUFFER = 1024
 """Draws that one call of the sampling loop can hold."""
-HURRY = 0.85
-"""Part of the warmup's budget after which its final phase begins."""
 
 
 class KernelSampler(Protocol):
@@ -141,7 +139,7 @@ def _warm(sampler: KernelSampler, density: Density, group: Group, stop: Array, b
             state,
             over_group(kernel.position)(states),
             info.acceptance,
-            hurry=jnp.max(spent) >= HURRY * budget,
+            progress=jnp.max(spent) / budget,
         )
         cost = add_cost(group.cost, add_cost(info.cost, _counted(Cost(extra), spent.shape)))
         return group._replace(states=states, adaptation=state, cost=cost)
