@@ -195,7 +195,7 @@ def _diagnostics(
         "ess_bulk_worst": names[least],
         "divergences": int(np.sum(run.info.divergent)),
         "acceptance": float(np.mean(run.info.acceptance)),
-        "step_size": run.tuning["step_size"],
+        "step_size": np.atleast_1d(run.tuning["step_size"]),
         "stuck_chains": metrics.stuck_chains(draws),
     }
 

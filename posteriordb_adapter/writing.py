@@ -16,8 +16,8 @@ from .draws import parse_chains
 from .errors import DatabaseError
 from .files import is_name, write_atomically
 
-SIGNIFICANT_DIGITS = 4
-SD_FRACTION = 200
+SIGNIFICANT_DIGITS = 3
+SD_FRACTION = 50
 """A decimal place is kept if it is worth more than this part of the standard deviation."""
 FINE_DIGITS = (10, 17)
 """Significant digits tried, in this order, for draws that rounding would take out of the support."""
@@ -79,7 +79,7 @@ def round_draws(
 
     Each value is rounded to the finer of `SIGNIFICANT_DIGITS` significant digits (what is near a
     bound at zero stays so) and the decimal place that is at most 1/`SD_FRACTION` of the parameter's
-    standard deviation (an error that adds less than 10⁻⁵ to its variance).
+    standard deviation (an error that adds less than 10⁻⁴ to its variance).
 
     Parameters
     ----------

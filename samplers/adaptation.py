@@ -10,6 +10,7 @@ Manual, "HMC algorithm parameters", for the windows, the constants and the regul
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -107,7 +108,12 @@ def regularized_variance(state: Welford) -> Array:
 
 
 def reasonable_step_size(
-    key: Array, density: Density, positions: Array, tuning: Tuning, target: float = 0.8
+    key: Array,
+    density: Density,
+    positions: Array,
+    tuning: Tuning,
+    target: float = 0.8,
+    evaluated: tuple[Array, Array] | None = None,
 ) -> tuple[Array, Array]:
     """Double or halve the step until a leapfrog step's mean acceptance crosses ``target``.
 
@@ -116,13 +122,14 @@ def reasonable_step_size(
     Parameters
     ----------
     positions : of a group, ``f[chain, dim]``
+    evaluated : log densities and gradients there, where they are known already
 
     Returns
     -------
     step size ``f[]``, gradients spent by each chain ``i[]``
     """
     chains = positions.shape[0]
-    log_densities, gradients = over_group(density.value_and_grad)(positions)
+    log_densities, gradients = evaluated or over_group(density.value_and_grad)(positions)
 
     def acceptance(key: Array, step_size: Array) -> Array:
         def one(key: Array, position: Array, log_density: Array, gradient: Array) -> Array:
@@ -150,7 +157,7 @@ def reasonable_step_size(
 
     start = (tuning.step_size, jnp.int32(0), jnp.bool_(False), jnp.int32(0))
     step_size, _, crossed, trials = jax.lax.while_loop(unfinished, trial, start)
-    return jnp.where(crossed, step_size, tuning.step_size), trials + 1
+    return jnp.where(crossed, step_size, tuning.step_size), trials + (0 if evaluated else 1)
 
 
 def over_group(function):
@@ -255,9 +262,16 @@ class AdaptationState(NamedTuple):
 
 
 def start_adaptation(
-    config: WindowedAdaptation, key: Array, density: Density, positions: Array
+    config: WindowedAdaptation,
+    key: Array,
+    density: Density,
+    positions: Array,
+    evaluated: tuple[Array, Array] | None = None,
 ) -> tuple[AdaptationState, Array]:
-    """Identity metric and a first step size; returns the gradients that each chain spent."""
+    """Identity metric and a first step size; returns the gradients that each chain spent.
+
+    ``evaluated`` is as in `reasonable_step_size`.
+    """
     dim, dtype = positions.shape[-1], positions.dtype
     dense = config.metric == "dense"
     metric = make_metric(jnp.eye(dim, dtype=dtype) if dense else jnp.ones(dim, dtype))
@@ -265,7 +279,7 @@ def start_adaptation(
     tuning = Tuning(first, metric)
     spent = jnp.int32(0)
     if config.step_size is None:
-        step_size, spent = reasonable_step_size(key, density, positions, tuning)
+        step_size, spent = reasonable_step_size(key, density, positions, tuning, evaluated=evaluated)
         tuning = tuning._replace(step_size=step_size)
     welford = start_welford(dim, dense, dtype)
     averaging = start_averaging(tuning.step_size)
@@ -312,7 +326,12 @@ def adapt(
 
     def close_window() -> tuple[Tuning, DualAveraging, Welford, Array]:
         fresh = start_welford(welford.mean.shape[0], config.metric == "dense", welford.mean.dtype)
-        renewed = tuning._replace(metric=make_metric(regularized_variance(welford)))
+        metric = make_metric(regularized_variance(welford))
+        # A covariance that overflows or that rounding leaves indefinite has no finite factor: every
+        # momentum would be NaN for the rest of the run.
+        usable = jnp.all(jnp.isfinite(metric.factor))
+        metric = jax.tree.map(lambda new, old: jnp.where(usable, new, old), metric, tuning.metric)
+        renewed = tuning._replace(metric=metric)
         if not adapts_step:
             return renewed, averaging, fresh, jnp.int32(0)
         step_size, spent = reasonable_step_size(key, density, positions, renewed)
@@ -335,3 +354,15 @@ def finish_adaptation(config: WindowedAdaptation, state: AdaptationState) -> Tun
     averaged = jnp.exp(state.averaging.log_averaged)
     step_size = jnp.where(state.averaging.updates > 0, averaged, state.tuning.step_size)
     return state.tuning._replace(step_size=step_size)
+
+
+def shared_tuning(tunings: Sequence[Tuning]) -> Tuning:
+    """One tuning for chains that adapted on their own.
+
+    The median of the step sizes and of the variances, which one chain that went astray cannot
+    spoil; of dense metrics the mean, since a median of matrices need not be positive definite.
+    """
+    step_size = jnp.median(jnp.stack([t.step_size for t in tunings]))
+    inverses = jnp.stack([t.metric.inverse_mass_matrix for t in tunings])
+    inverse = jnp.mean(inverses, axis=0) if inverses.ndim == 3 else jnp.median(inverses, axis=0)
+    return Tuning(step_size, make_metric(inverse))

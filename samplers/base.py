@@ -106,7 +106,7 @@ class Run:
     layout: str
     """How the chains ran: ``"lockstep"`` (vmapped) or ``"independent"`` (one program a chain)."""
     tuning: dict[str, np.ndarray]
-    """What warmup found, leaves with a leading chain axis: ``step_size``, ``inverse_mass_matrix``."""
+    """What all chains sampled with: ``step_size`` ``f[]``, ``inverse_mass_matrix``."""
     warnings: tuple[str, ...] = ()
 
     @property

@@ -182,8 +182,8 @@ class DelayedRejectionHMC:
                 )
                 # A stage that was rejected has α < 1, hence a finite log(1 − α).
                 log_rejection = log1mexp(tried.log_acceptance)
-                accepted = log_uniform(key_accept, stage) < tried.log_acceptance
-                retried = log_uniform(key_retry, stage) < log_rejection
+                accepted = log_uniform(key_accept, stage) <= tried.log_acceptance
+                retried = log_uniform(key_retry, stage) <= log_rejection
                 again = ~accepted & (retried if self.retry == "probabilistic" else True)
                 diverged = joint(start) - joint(tried.proposal) > DIVERGENCE_THRESHOLD
                 outcome = _judge(outcome, tried, stage, accepted, diverged, again)

@@ -19,7 +19,7 @@ import numpy as np
 from jax import Array
 
 from ..models.target import Counts, Target
-from .adaptation import Tuning, finish_adaptation
+from .adaptation import finish_adaptation, shared_tuning
 from .base import Budget, Cost, Info, Progress, Run, Timing, chain_keys
 from .programs import BUFFER, INITIAL_RADIUS, INITIAL_TRIES, Chunk, Group, KernelSampler, programs_for
 from .timing import Clock, worker_threads
@@ -43,8 +43,10 @@ def run_kernel(
 ) -> Run:
     """Run a kernel sampler: initialize, adapt, then draw until the budget is spent.
 
-    Every chain yields the same number of draws; the costliest chain decides how many, and the
-    others may leave a part of their budget unspent. What each chain really spent is in the result.
+    Chains that adapted on their own sample with one tuning, the median of what they found, so that
+    their draws cost about the same. Every chain yields the same number of draws; the costliest chain
+    decides how many, and the others may leave a part of their budget unspent. What each chain really
+    spent is in the result.
 
     Parameters
     ----------
@@ -82,16 +84,15 @@ def run_kernel(
             groups = list(pool.map(lambda g, w=warm: programs.warm(clock, density, g, *w), groups))
             report("warmup", _total(groups), 0)
         warmup, warmup_seconds = _cost(groups), clock.lap()
-        tunings = [finish_adaptation(adaptation, group.adaptation) for group in groups]
+        tuning = shared_tuning([finish_adaptation(adaptation, g.adaptation) for g in groups])
 
         chunks: list[list[Chunk]] = [[] for _ in groups]
         while (wanted := _wanted(groups, warmup, budget.gradients)) > 0:
             limits = (np.int64(wanted), np.int64(budget.gradients))
             results = list(
                 pool.map(
-                    lambda group, tuning, n=limits: programs.sample(clock, density, group, tuning, *n),
+                    lambda group, n=limits: programs.sample(clock, density, group, tuning, *n),
                     groups,
-                    tunings,
                 )
             )
             groups = [group for group, _ in results]
@@ -118,7 +119,10 @@ def run_kernel(
         executed=_since(before, target.counter.read()) if before and target.counter else None,
         timing=Timing(clock.compile_seconds, warmup_seconds, sampling_seconds),
         layout=sampler.layout,
-        tuning=_tuning_arrays(tunings, size),
+        tuning={
+            "step_size": np.asarray(tuning.step_size),
+            "inverse_mass_matrix": np.asarray(tuning.metric.inverse_mass_matrix),
+        },
     )
 
 
@@ -170,16 +174,6 @@ def _assemble(chunks: list[list[Chunk]]) -> tuple[np.ndarray, Info]:
     joined = [join(of_group) for of_group in chunks]
     shortest = min(draws.shape[1] for draws, _ in joined)
     return jax.tree.map(lambda *parts: np.concatenate([p[:, :shortest] for p in parts]), *joined)
-
-
-def _tuning_arrays(tunings: list[Tuning], size: int) -> dict[str, np.ndarray]:
-    """What warmup found, repeated for every chain of a group."""
-    step_sizes = [np.asarray(t.step_size) for t in tunings]
-    inverses = [np.asarray(t.metric.inverse_mass_matrix) for t in tunings]
-    return {
-        "step_size": np.repeat(np.stack(step_sizes), size, axis=0),
-        "inverse_mass_matrix": np.repeat(np.stack(inverses), size, axis=0),
-    }
 
 
 def _since(before: Counts, now: Counts) -> Counts:

@@ -86,7 +86,7 @@ class HMC:
 
             energy_change = log_joint(tuning.metric, start) - log_joint(tuning.metric, end)
             log_acceptance = jnp.minimum(0.0, -energy_change)
-            accepted = log_uniform(key_accept, 0) < log_acceptance
+            accepted = log_uniform(key_accept, 0) <= log_acceptance
             chosen = jax.tree.map(lambda a, b: jnp.where(accepted, a, b), end, start)
             info = Info(
                 cost=Cost(gradients=steps),

@@ -96,6 +96,8 @@ class TrajectoryLength:
             raise ValueError(f"integration_time={self.integration_time}: give a positive time")
         if self.num_integration_steps is not None and self.num_integration_steps < 1:
             raise ValueError(f"num_integration_steps={self.num_integration_steps}: give at least 1")
+        if self.max_num_integration_steps < 1:
+            raise ValueError(f"max_num_integration_steps={self.max_num_integration_steps}: give at least 1")
         if not 0 <= self.jitter < 1:
             raise ValueError(f"jitter={self.jitter}: give a value in [0, 1)")
 

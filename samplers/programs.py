@@ -89,38 +89,53 @@ def programs_for(sampler: KernelSampler, dim: int) -> Programs:
 
 
 def _start(sampler: KernelSampler, dim: int, density: Density, keys: Array) -> Group:
-    streams = jax.vmap(lambda key: jax.random.fold_in(key, 0))(keys)
-    positions, finite, tries = _initial_positions(density, streams, dim)
-    adaptation, spent = start_adaptation(sampler.adaptation, streams[0], density, positions)
+    # Three keys a chain: what is drawn for one purpose must not decide what is drawn for another.
+    streams = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, 0), 3))(keys)
+    positions, evaluated, finite, tries = _initial_positions(density, streams[:, 0], dim)
+    # The evaluations are handed on: XLA would merge a second one with the one of `kernel.init`, and
+    # fewer would be executed than are counted.
+    adaptation, spent = start_adaptation(sampler.adaptation, streams[0, 1], density, positions, evaluated)
     kernel = sampler.kernel(density, adaptation.tuning)
-    states, cost = over_group(kernel.init)(streams, positions)
+    states, cost = over_group(kernel.init)(streams[:, 2], positions)
     chains = keys.shape[0]
     cost = add_cost(_counted(cost, (chains,)), _counted(Cost(gradients=tries + spent), (chains,)))
     return Group(keys, states, adaptation, cost, jnp.asarray(0, int), finite)
 
 
-def _initial_positions(density: Density, keys: Array, dim: int) -> tuple[Array, Array, Array]:
+class _Initial(NamedTuple):
+    positions: Array
+    evaluated: tuple[Array, Array]
+    """Log densities and gradients at the positions."""
+    finite: Array
+    tries: Array
+
+
+def _initial_positions(density: Density, keys: Array, dim: int) -> _Initial:
     """Uniform positions, drawn again where the density is 0; also whether found, and the tries.
 
     The chains of a group try together, so that each pays for as many tries as the unluckiest.
     """
 
-    def propose(trial: Array) -> tuple[Array, Array]:
+    def propose(trial: Array) -> tuple[Array, tuple[Array, Array]]:
         def one(key: Array) -> Array:
             key = jax.random.fold_in(key, trial)
             return jax.random.uniform(key, (dim,), minval=-INITIAL_RADIUS, maxval=INITIAL_RADIUS)
 
         positions = jax.vmap(one)(keys)
-        values, _ = over_group(density.value_and_grad)(positions)
-        return positions, jnp.isfinite(values)
+        return positions, over_group(density.value_and_grad)(positions)
 
-    def body(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        positions, finite, trial = carry
-        new, new_finite = propose(trial)
-        return jnp.where(finite[:, None], positions, new), finite | new_finite, trial + 1
+    def body(carry: _Initial) -> _Initial:
+        def keep(old: Array, new: Array) -> Array:
+            return jnp.where(carry.finite.reshape(-1, *[1] * (new.ndim - 1)), old, new)
 
-    start = (jnp.zeros((keys.shape[0], dim)), jnp.zeros(keys.shape[0], bool), jnp.int32(0))
-    return jax.lax.while_loop(lambda carry: ~jnp.all(carry[1]) & (carry[2] < INITIAL_TRIES), body, start)
+        new = propose(carry.tries)
+        positions, evaluated = jax.tree.map(keep, (carry.positions, carry.evaluated), new)
+        return _Initial(positions, evaluated, jnp.isfinite(evaluated[0]), carry.tries + 1)
+
+    chains = keys.shape[0]
+    nowhere = jnp.zeros((chains, dim))
+    start = _Initial(nowhere, (jnp.zeros(chains), nowhere), jnp.zeros(chains, bool), jnp.int32(0))
+    return jax.lax.while_loop(lambda c: ~jnp.all(c.finite) & (c.tries < INITIAL_TRIES), body, start)
 
 
 def _warm(sampler: KernelSampler, density: Density, group: Group, stop: Array, budget: Array) -> Group:

@@ -45,7 +45,8 @@ class Program:
 
     def __call__(self, clock: Clock, *args: Any) -> Any:
         leaves, structure = jax.tree.flatten(args)
-        signature = (structure, tuple((jax.typeof(x).str_short()) for x in leaves))
+        precision = jax.config.read("jax_enable_x64")  # decides the types of what is made inside
+        signature = (structure, precision, tuple((jax.typeof(x).str_short()) for x in leaves))
         with self._lock:
             if signature not in self._compiled:
                 start = time.perf_counter()

@@ -112,8 +112,8 @@ def sampler_columns(target: Target, run: Run, start: np.ndarray, seconds: float)
 
     ``seconds`` is about what one gradient takes.
     """
-    metric = make_metric(jnp.asarray(run.tuning["inverse_mass_matrix"][0]))
-    tuning = Tuning(jnp.asarray(run.tuning["step_size"][0]), metric)
+    metric = make_metric(jnp.asarray(run.tuning["inverse_mass_matrix"]))
+    tuning = Tuning(jnp.asarray(run.tuning["step_size"]), metric)
     gradients_per_draw = float(np.mean(run.info.cost.gradients))
     draws = max(10, round(SECONDS / ((seconds + 0.5e-6) * gradients_per_draw)))
 

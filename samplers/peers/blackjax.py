@@ -44,6 +44,8 @@ class NUTS:
     run = run_kernel
 
     def __post_init__(self) -> None:
+        if self.max_num_doublings < 1:
+            raise ValueError(f"max_num_doublings={self.max_num_doublings}: give at least 1")
         if self.integrator not in GRADIENTS_PER_STEP:
             raise ValueError(f"integrator={self.integrator!r}: give one of {list(GRADIENTS_PER_STEP)}")
 

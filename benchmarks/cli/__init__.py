@@ -1,0 +1,3 @@
+"""The command line: ``essper COMMAND``."""
+
+from .app import main as main
