@@ -83,5 +83,5 @@ class PosteriorDatabase:
         known = {*self.names(), *self.aliases()}
         near = difflib.get_close_matches(name, known, n=5, cutoff=0.4)
         near += [other for other in sorted(known) if name.lower() in other.lower() and other not in near][:5]
-        hint = f"did you mean {', '.join(near)}?" if near else "names() lists what there is"
+        hint = f"did you mean {', '.join(near)}?" if near else "'essper list' shows what there is"
         return PosteriorNotFound(f"no posterior {name!r} in {self.layers.describe()}; {hint}")

@@ -13,19 +13,21 @@ from rich.text import Text
 
 from ..defaults import DEFAULT_BUDGET, DEFAULT_CHAINS, DEFAULT_OUT, DEFAULT_POSTERIORS, DEFAULT_SAMPLERS
 from .errors import FAILED, InputError
-from .options import AsJson, BridgeStan, Databases, layer_paths, open_database
+from .options import AsJson, BridgeStan, Databases, examples, layer_paths, open_database
 from .output import notice, print_json, stdout
 from .progress import cell_progress
 
 if TYPE_CHECKING:
     from ..cells import Cell
 
-COMPARE_EXAMPLES = (
-    "Examples: [bold]essper compare[/bold] · "
-    "[bold]essper compare eight_schools --sampler nuts --sampler 'drhmc\\[stages=2]' --seeds 4[/bold] · "
-    "[bold]essper compare --budget 20000 --dry-run[/bold]"
+COMPARE_EXAMPLES = examples(
+    "essper compare",
+    "essper compare eight_schools --sampler nuts --sampler 'drhmc[stages=2]' --seeds 4",
+    "essper compare garch-garch11 --database my_posteriordb --budget 20000 --dry-run",
 )
-REPORT_EXAMPLES = "Example: [bold]essper report results/compare --format html,tex --baseline hmc[/bold]"
+REPORT_EXAMPLES = examples(
+    "essper report results/compare", "essper report results/compare --format html,tex --baseline hmc"
+)
 PASSING = ("ok", "unverified")
 """Statuses that are no failure; ``unverified`` has no reference to fail against."""
 

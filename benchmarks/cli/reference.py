@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .errors import FAILED
-from .options import AsJson, BridgeStan, Databases, open_database
+from .options import AsJson, BridgeStan, Databases, examples, open_database
 from .output import notice, print_json, stdout
 
 if TYPE_CHECKING:
@@ -23,8 +23,7 @@ def reference() -> None:
 
 
 @app.command(
-    epilog="Example: essper reference build my_data-my_model --database my_posteriors"
-    " --into my_posteriors/posterior_database"
+    epilog=examples("essper reference build my_data-my_model --database mine --into mine/posterior_database")
 )
 def build(
     posteriors: Annotated[list[str], typer.Argument(metavar="POSTERIOR...", help="Names or aliases.")],
