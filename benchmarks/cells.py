@@ -83,17 +83,20 @@ def plan(
     chains: int,
     bridgestan: str = "auto",
 ) -> list[Cell]:
-    """All cells of a comparison, posterior by posterior, every sampler with the same seeds.
+    """All cells of a comparison, seed by seed, every sampler with the same seeds.
+
+    Cells next to each other differ in sampler or posterior, so that processes working side by side do
+    not compile the same program at the same time; the next seed finds it compiled.
 
     Raises
     ------
     DatabaseError
         If a posterior lacks its program or its data.
     """
+    digests = {p.name: digest_of(p.program(), p.data_text()) for p in posteriors}
     return [
-        Cell(posterior.name, digest, spec, seed, budget, chains, bridgestan)
-        for posterior in posteriors
-        for digest in (digest_of(posterior.program(), posterior.data_text()),)
-        for spec in specs
+        Cell(name, digest, spec, seed, budget, chains, bridgestan)
         for seed in range(seeds)
+        for name, digest in digests.items()
+        for spec in specs
     ]

@@ -6,20 +6,17 @@ What comes out is one plain dictionary (`comparison_to_dict`) that every report 
 numbers are the same everywhere.
 """
 
-import hashlib
 import json
-import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
-Record = Mapping[str, Any]
+from .estimates import CONFIDENCE, Estimate, estimate, ratio
+from .grouping import SHARED_SETTINGS, Group, Record, group_cells
 
-CONFIDENCE = 0.95
 RANK_METRIC = "ess_bulk_per_gradient_with_warmup.min"
 EFFICIENCY = (
     "ess_bulk",
@@ -45,26 +42,8 @@ REASONS = {
 }
 NO_RANK_METRIC = "takes no gradients: see ESS per density evaluation"
 
-# What sets cells apart besides posterior, sampler and seed; so does a sampler's own configuration. OUTCOMES
-# are known only once a run got going. Ranks and ratios need EQUAL_TERMS.
-SHARED_SETTINGS = ("budget", "chains", "precision", "platform", "bridgestan")
-OUTCOMES = ("layout", "target")
+# Ranks and ratios need these to agree.
 EQUAL_TERMS = ("budget", "chains")
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A positive figure over replicates: its geometric mean with a Student-t interval on the logarithms.
-
-    One replicate has no interval. When a replicate is 0 (a stuck chain has ESS 0) there is no logarithm:
-    `kind` is then "arithmetic", `value` the arithmetic mean, and there is no interval.
-    """
-
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-    kind: str = "geometric"
-    values: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -180,7 +159,7 @@ def compare(
             "No results to compare: the list of records is empty. Run some cells first "
             "(`essper compare --out RESULTS_DIR`), then point the report at that results directory."
         )
-    groups, notes = _group(records)
+    groups, notes = group_cells(records)
     summaries = [_summarise(group, confidence) for group in groups]
     baseline = _baseline(summaries, baseline)
     summaries.sort(key=lambda s: (s.posterior, not _is_baseline(s, baseline), s.label))
@@ -211,137 +190,10 @@ def comparison_to_dict(comparison: Comparison) -> dict[str, Any]:
     return {"schema": 1, **json.loads(json.dumps(asdict(comparison), allow_nan=False))}
 
 
-# --- figures and their intervals ----------------------------------------------------------------------------
-
-
-def estimate(values: Iterable[float | None], confidence: float = CONFIDENCE) -> Estimate:
-    """The geometric mean of replicates with its interval; undefined replicates (None) do not take part."""
-    x = np.array([value for value in values if value is not None], dtype=float)
-    if x.size == 0:
-        return Estimate()
-    replicates = tuple(x.tolist())
-    if np.any(x <= 0):
-        return Estimate(float(x.mean()), kind="arithmetic", values=replicates)
-    logs = np.log(x)
-    error = logs.std(ddof=1) / math.sqrt(x.size) if x.size > 1 else 0.0
-    return _from_logs(float(logs.mean()), float(error), x.size - 1, confidence, replicates)
-
-
-def ratio(numerator: Estimate, denominator: Estimate, confidence: float = CONFIDENCE) -> Estimate:
-    """The ratio of two geometric means, with Welch's interval on the difference of mean logarithms.
-
-    Unpaired: cells that share a seed share a number, not randomness (each sampler draws its own stream from
-    it), so that pairing would remove no variance and cost half the degrees of freedom. Undefined where either
-    side is undefined or has a replicate at 0; without interval where either side has a single replicate.
-    """
-    if any(side.value is None or side.kind != "geometric" for side in (numerator, denominator)):
-        return Estimate()
-    a, b = np.log(numerator.values), np.log(denominator.values)
-    center = float(a.mean() - b.mean())
-    if min(a.size, b.size) < 2:
-        return _from_logs(center, 0.0, 0, confidence)
-    parts = np.array([a.var(ddof=1) / a.size, b.var(ddof=1) / b.size])
-    variance = float(parts.sum())
-    freedom = variance**2 / float((parts**2 / [a.size - 1, b.size - 1]).sum()) if variance > 0 else 1.0
-    return _from_logs(center, math.sqrt(variance), freedom, confidence)
-
-
-def _from_logs(
-    center: float, error: float, freedom: float, confidence: float, values: tuple[float, ...] = ()
-) -> Estimate:
-    if freedom <= 0:
-        return Estimate(math.exp(center), values=values)
-    middle = math.exp(center)
-    with np.errstate(over="ignore"):
-        reach = np.exp(float(stats.t.ppf(0.5 + confidence / 2, freedom)) * error)
-        low, high = float(middle / reach), float(middle * reach)
-    # Two seeds that disagree wildly reach beyond floating point; JSON has no infinity: None says "unbounded".
-    return Estimate(middle, low, high if math.isfinite(high) else None, values=values)
-
-
-# --- grouping over seeds ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Group:
-    posterior: str
-    label: str
-    sampler: str
-    setting: Mapping[str, Any]
-    cells: tuple[Record, ...]
-
-
-def _group(records: Sequence[Record]) -> tuple[list[_Group], list[str]]:
-    """Cells that differ in nothing but the seed, and notes on those that had to be left out.
-
-    Settings that vary (two budgets, two precisions, …) are never averaged together: they make groups of their
-    own, told apart by a suffix of the label.
-    """
-    known: dict[str, set[str]] = {}
-    for record in records:
-        if (outcome := _outcome(record)) is not None:
-            known.setdefault(_key(record), set()).add(json.dumps(outcome))
-
-    grouped: dict[str, tuple[dict[str, Any], list[Record]]] = {}
-    for record in records:
-        key, outcome = _key(record), _outcome(record)
-        if outcome is None:  # a failed run did not get as far: it belongs with the others where they agree
-            outcomes = known.get(key, set())
-            outcome = json.loads(min(outcomes)) if len(outcomes) == 1 else dict.fromkeys(OUTCOMES)
-        grouped.setdefault(key + json.dumps(outcome), (_setting(record) | outcome, []))[1].append(record)
-
-    varying = _varying(grouped.values())
-    groups, notes = [], []
-    for setting, cells in grouped.values():
-        posterior, sampler = cells[0]["posterior"], cells[0]["sampler"]["label"]
-        suffix = ", ".join(f"{field} {setting[field]}" for field in varying)
-        label = f"{sampler} ({suffix})" if suffix else sampler
-        newest = {cell["seed"]: cell for cell in sorted(cells, key=lambda cell: str(cell.get("created")))}
-        if len(newest) < len(cells):
-            notes.append(
-                f"{posterior}, {label}: several cells share a seed; only the newest of each is used."
-            )
-        groups.append(
-            _Group(posterior, label, sampler, setting, tuple(newest[seed] for seed in sorted(newest)))
-        )
-    return groups, notes
-
-
-def _setting(record: Record) -> dict[str, Any]:
-    shared = {field: record.get(field) for field in SHARED_SETTINGS}
-    return shared | {"config": _fingerprint(record["sampler"].get("config"))}
-
-
-def _outcome(record: Record) -> dict[str, Any] | None:
-    if record.get("layout") is None or record.get("digests") is None:
-        return None
-    return {"layout": record["layout"], "target": _fingerprint(record["digests"])}
-
-
-def _key(record: Record) -> str:
-    return json.dumps([record["posterior"], record["sampler"]["label"], _setting(record)])
-
-
-def _fingerprint(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:6]
-
-
-def _varying(grouped: Iterable[tuple[Mapping[str, Any], Sequence[Record]]]) -> list[str]:
-    """Settings with several values: within a posterior or, for what is a sampler's own, within its label."""
-    seen: dict[tuple[str, ...], set[Any]] = {}
-    for setting, cells in grouped:
-        posterior, sampler = cells[0]["posterior"], cells[0]["sampler"]["label"]
-        for field, value in setting.items():
-            scope = (field, posterior) if field in SHARED_SETTINGS else (field, posterior, sampler)
-            seen.setdefault(scope, set()).add(value)
-    fields = {scope[0] for scope, values in seen.items() if len(values) > 1}
-    return [field for field in (*SHARED_SETTINGS, "config", *OUTCOMES) if field in fields]
-
-
 # --- summaries ----------------------------------------------------------------------------------------------
 
 
-def _summarise(group: _Group, confidence: float) -> Summary:
+def _summarise(group: Group, confidence: float) -> Summary:
     cells = group.cells
     statuses = Counter(cell["status"] for cell in cells)
     ordered = {status: statuses[status] for status in STATUSES if statuses[status]}

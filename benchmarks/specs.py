@@ -7,6 +7,7 @@ The options are the fields of a sampler's configuration, those of nested configu
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import types
 import typing
@@ -132,6 +133,9 @@ def _convert(key: str, text: str, hint: Any) -> Any:
             raise SpecError(f"{key}={text!r}: give true or false")
         return text.lower() == "true"
     try:
-        return hint(text)
+        value = hint(text)
     except ValueError:
         raise SpecError(f"{key}={text!r} is no {hint.__name__}") from None
+    if isinstance(value, float) and not math.isfinite(value):  # JSON could not hold it
+        raise SpecError(f"{key}={text!r} is no finite number")
+    return value

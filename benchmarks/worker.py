@@ -110,7 +110,7 @@ def _share_compilations() -> None:
     from ..models.cache import cache_dir
 
     jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 def _die_with_parent() -> None:

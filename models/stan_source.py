@@ -40,15 +40,17 @@ class Program:
     name: str
     text: str | None
     """None where only the library is known."""
+    complete: str | None
+    """The text with its includes in place."""
     library: Path | None
     folder: Path
     """Where ``#include`` looks."""
 
     @property
     def identity(self) -> bytes:
-        """What the digest is made of: the text with its includes in place, else the library's bytes."""
-        if self.text is not None:
-            return _with_includes(self.text, self.folder).encode()
+        """What the digest is made of: the complete text, else the library's bytes."""
+        if self.complete is not None:
+            return self.complete.encode()
         assert self.library is not None
         return self.library.read_bytes()
 
@@ -67,10 +69,10 @@ def read_program(program: str | os.PathLike[str], name: str | None) -> Program:
     """The program at a path (``.stan`` or a compiled ``.so``), or given as text.
 
     A string with a brace or a line break is text. Raises `StanProgramError` for anything else that
-    is no file.
+    is no file, and for files that cannot be read or that include each other in a circle.
     """
     if isinstance(program, str) and ("{" in program or "\n" in program):
-        return Program(name or "stan_model", program, None, Path.cwd())
+        return _program(name or "stan_model", program, Path.cwd())
     path = Path(program).expanduser()
     if not path.is_file():
         raise StanProgramError(
@@ -79,12 +81,19 @@ def read_program(program: str | os.PathLike[str], name: str | None) -> Program:
         )
     path = path.resolve()
     if path.suffix in (".so", ".dylib", ".dll"):
-        return Program(name or path.stem.removesuffix("_model"), None, path, path.parent)
+        return Program(name or path.stem.removesuffix("_model"), None, None, path, path.parent)
+    return _program(name or path.stem, _text_of(path), path.parent)
+
+
+def _program(name: str, text: str, folder: Path) -> Program:
+    return Program(name, text, _with_includes(text, folder), None, folder)
+
+
+def _text_of(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise StanProgramError(f"the Stan program {path} cannot be read: {error}") from error
-    return Program(name or path.stem, text, None, path.parent)
 
 
 def read_data(data: Mapping[str, Any] | str | os.PathLike[str] | None, program: str) -> dict[str, Any]:
@@ -208,8 +217,8 @@ def _from_library(name: str, path: Path, data: str) -> Loaded:
 def _build(program: Program) -> Path:
     import bridgestan
 
-    assert program.text is not None
-    source = _with_includes(program.text, program.folder)
+    source = program.complete
+    assert source is not None
     folder = cache_dir() / "programs"
     folder.mkdir(exist_ok=True)
     toolchain = f"{version('bridgestan')} {os.environ.get('BRIDGESTAN', '')}"
@@ -256,12 +265,18 @@ def _construction_error(name: str, error: RuntimeError, hint: str) -> StanDataEr
 _INCLUDE = re.compile(r"^[ \t]*#include[ \t]+[<\"]?([^\s<>\"]+)[>\"]?[^\n]*$", re.MULTILINE)
 
 
-def _with_includes(text: str, folder: Path) -> str:
-    """``#include`` lines replaced by the files they name; a missing one is left for Stan to report."""
+def _with_includes(text: str, folder: Path, chain: tuple[Path, ...] = ()) -> str:
+    """``#include`` lines replaced by the files they name; a missing one is left for Stan to report.
+
+    ``chain`` holds the files that ``text`` is being included by, the outermost first.
+    """
 
     def content(match: re.Match[str]) -> str:
-        path = folder / match[1]
-        return _with_includes(path.read_text(encoding="utf-8"), folder) if path.is_file() else match[0]
+        path = (folder / match[1]).resolve()
+        if path in chain:
+            cycle = " → ".join(file.name for file in (*chain[chain.index(path) :], path))
+            raise StanProgramError(f"files in {folder} include each other in a circle: {cycle}")
+        return _with_includes(_text_of(path), folder, (*chain, path)) if path.is_file() else match[0]
 
     return _INCLUDE.sub(content, text)
 

@@ -118,26 +118,32 @@ def jax_density(log_density: Callable[[Any, Array], Array], operand: Any) -> Den
         targets, pass one module-level function and put what differs into ``operand``.
     operand : pytree of arrays
     """
-    return Density(*_jax_functions(log_density), operand)
+    return Density(_Fused(log_density), _Value(log_density), operand)
 
 
-def _jax_functions(log_density):
-    # One pair of functions per log density, or jit would take every target for a new program.
-    cached = _FUNCTIONS.get(log_density)
-    if cached is None:
+@dataclass(frozen=True)
+class _Fused:
+    """Value and gradient of a log density, guarded.
 
-        def fused(operand, x):
-            return guarded(*jax.value_and_grad(log_density, argnums=1)(operand, x))
+    Equal for equal log densities, or jit would take every target for a new program; nothing is kept
+    that outlives its targets and their programs.
+    """
 
-        def value(operand, x):
-            out = log_density(operand, x)
-            return jnp.where(jnp.isfinite(out), out, -jnp.inf)
+    log_density: Callable[[Any, Array], Array]
 
-        cached = _FUNCTIONS[log_density] = (fused, value)
-    return cached
+    def __call__(self, operand: Any, x: Array) -> tuple[Array, Array]:
+        return guarded(*jax.value_and_grad(self.log_density, argnums=1)(operand, x))
 
 
-_FUNCTIONS: dict[Callable, tuple[Callable, Callable]] = {}
+@dataclass(frozen=True)
+class _Value:
+    """The value alone, guarded; equal as `_Fused` is."""
+
+    log_density: Callable[[Any, Array], Array]
+
+    def __call__(self, operand: Any, x: Array) -> Array:
+        out = self.log_density(operand, x)
+        return jnp.where(jnp.isfinite(out), out, -jnp.inf)
 
 
 def from_log_density(

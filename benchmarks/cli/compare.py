@@ -183,7 +183,8 @@ def _show(
     if as_json:
         print_json({"comparison": comparison_to_dict(comparison), "report": paths})
         return
-    stdout().print(console_table(comparison))
+    console = stdout()
+    console.print(console_table(comparison, console.width))
     for failure in (r for r in records if r["status"] == "failed"):
         error, label = failure["error"], failure["sampler"]["label"]
         where = f"{failure['posterior']} with {label}, seed {failure['seed']}"

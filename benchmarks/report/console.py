@@ -21,28 +21,55 @@ _SHORT = {
     "divergences": "div.",
     "gradients": "gradients\nwarmup + sampling",
 }
+_LEAVING = ("gradients", "divergences", "sampling", "rhat", "z", "rank", "ratio")
+"""Columns that are given up, in this order, where the terminal is too narrow."""
+_GAP = 2
 
 
-def console_table(comparison: Comparison) -> Group:
+def console_table(comparison: Comparison, width: int = 160) -> Group:
     """A table per posterior, then the ratios over all posteriors and the notes, for `rich.print`.
 
-    Every text is a `Text`: names such as ``drhmc[stages=2]`` would otherwise be read as markup.
+    The columns of all tables stand below each other. Columns that do not fit into ``width`` are named
+    below. Every text is a `Text`: names such as ``drhmc[stages=2]`` would otherwise be read as markup.
     """
     shown = comparison_to_dict(comparison)
     rows = table_rows(shown)
+    widths = {
+        column.key: max(
+            *(len(line) for line in _title(column).split("\n")), *(len(column.cell(row)) for row in rows)
+        )
+        for column in COMPACT
+    }
+    kept = [column.key for column in COMPACT]
+    for key in _LEAVING:
+        if sum(widths[k] + _GAP for k in kept) - _GAP <= width:
+            break
+        if key in kept:
+            kept.remove(key)
+    columns = [column for column in COMPACT if column.key in kept]
+
     parts: list[Table | Text] = []
     for posterior in shown["posteriors"]:
-        table = Table(title=Text(posterior, style="bold"), title_justify="left", header_style="dim")
-        for column in COMPACT:
-            left = column.key in ("sampler", "status")
-            title = Text(_SHORT.get(column.key, column.title))
-            table.add_column(title, justify="left" if left else "right", no_wrap=column.key == "sampler")
-        for row in (row for row in rows if row["posterior"] == posterior):
+        table = Table(
+            title=Text(posterior, style="bold"),
+            title_justify="left",
+            header_style="dim",
+            box=None,
+            pad_edge=False,
+            padding=(0, _GAP, 0, 0),
+        )
+        for column in columns:
+            justify = "left" if column.key in ("sampler", "status") else "right"
+            table.add_column(
+                Text(_title(column)), justify=justify, min_width=widths[column.key], no_wrap=True
+            )
+        mine = [row for row in rows if row["posterior"] == posterior]
+        for row in sorted(mine, key=lambda r: (r["rank"] is None, r["rank"] or 0)):
             # Only the status is coloured by outcome; a figure that does not count is dimmed.
             styles = {"status": _STYLES[row["status"]]}
             dim = "" if row["status"] == "ok" else "dim"
-            table.add_row(*(Text(column.cell(row), style=styles.get(column.key, dim)) for column in COMPACT))
-        parts.append(table)
+            table.add_row(*(Text(column.cell(row), style=styles.get(column.key, dim)) for column in columns))
+        parts += [table, Text("")]
     for overall in shown["overall"]:
         if overall["metric"] == shown["rank_metric"] and overall["posteriors"]:
             total = len(overall["posteriors"]) + len(overall["excluded"])
@@ -53,4 +80,10 @@ def console_table(comparison: Comparison) -> Group:
                 )
             )
     parts.extend(Text(note, style="yellow") for note in shown["notes"])
+    if left := [_title(c).replace("\n", " ") for c in COMPACT if c.key not in kept]:
+        parts.append(Text(f"Too narrow for: {', '.join(left)} (the report has them).", style="dim"))
     return Group(*parts)
+
+
+def _title(column) -> str:
+    return _SHORT.get(column.key, column.title)

@@ -15,21 +15,21 @@ METRICS = {
     "ess_square_per_gradient": "ESS of x² per gradient of the sampling phase",
     "ess_tail_per_gradient": "tail ESS per gradient of the sampling phase",
     "ess_bulk_per_second": "bulk ESS per second of the sampling phase",
-    "ess_bulk_per_density": "bulk ESS per evaluation of the density in the sampling phase",
+    "ess_bulk_per_density": "bulk ESS per evaluation of the density, where sampling takes no gradients",
     "b2_final": "b² at the end, averaged over parameters, of x (mean) and x² (square)",
 }
 _DEFINITIONS = (
     (
         "Cell and group",
         "A cell is one run: sampler configuration, posterior, seed, budget (gradients per chain, "
-        "warmup included), chains, precision, platform. A group is the cells that differ in nothing "
-        "but the seed. Seeds are the replicates of every interval.",
+        "warmup included), chains, precision, platform, source of the Stan model. A group is the cells "
+        "that differ in nothing but the seed. Seeds are the replicates of every interval.",
     ),
     (
         "Gates",
         f"Fixed before any run. not converged: rank-normalised split R-hat ≥ {MAX_RHAT}, or bulk ESS "
         f"below {MIN_BULK_ESS_PER_CHAIN} per chain, for some parameter. biased: some |z| against the "
-        "reference draws above its threshold. unverified: converged, but without reference draws to "
+        "reference draws at its threshold or above. unverified: converged, but without reference draws to "
         "hold it against. failed: the run raised an error. ok: none of these. Only groups whose cells "
         "are all ok are ranked on efficiency; the others are shown, unranked.",
     ),
@@ -74,16 +74,17 @@ _DEFINITIONS = (
     ),
     (
         "b²",
-        "Squared bias over reference variance: (mean of the draws so far − reference mean)² / "
-        "reference variance, for x and for x², averaged over parameters or at its maximum, against "
-        "gradients per chain with warmup included. Curves are medians over seeds, interpolated in log "
-        "gradients, with the seeds' range shaded. Below the reference's own noise (dashed) curves "
-        "cannot be told apart; there, ranks on error tie.",
+        "Squared bias over reference variance (Hoffman and Sountsov, 2022, AISTATS): (mean of all "
+        "chains' draws so far − reference mean)² / reference variance, for x and for x², averaged over "
+        "parameters or at its maximum, against gradients per chain with warmup included. Curves are "
+        "medians over seeds, interpolated in log gradients, with the seeds' range shaded. Below the "
+        "reference's own noise (dashed) curves cannot be told apart; there, ranks on error tie.",
     ),
     (
         "Gradients to b²",
-        "Gradients per chain, warmup included, from which on b² of the mean stays below the "
-        "threshold; a mean over seeds is given only where every seed got there.",
+        "Gradients per chain, warmup included, from which on the largest b² over parameters stays "
+        "below the threshold, for x and for x². The geometric mean over seeds is given only where "
+        "every seed got there.",
     ),
     (
         "Intervals",

@@ -36,11 +36,11 @@ from ...samplers.peers.blackjax import NUTS
 POSTERIORS = {
     # built in: in posteriordb
     "eight_schools-eight_schools_noncentered": "eight_schools-eight_schools_noncentered",
-    "simulated_nes-nes": "nes2000-nes",
+    "simulated_nes-nes": "nes1972-nes",
     "simulated_garch-garch11": "garch-garch11",
-    "simulated_ar-arK": "arK-arK",
     "simulated_gp-gp_regr": "gp_pois_regr-gp_regr",
     "simulated_hmm-hmm_example": "hmm_example-hmm_example",
+    "simulated_hare_lynx-lotka_volterra": "hudson_lynx_hare-lotka_volterra",
 }
 REPETITIONS = 7
 SECONDS = 0.15

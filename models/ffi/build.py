@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import shlex
@@ -16,8 +15,10 @@ import jax
 import jaxlib.version
 
 from ..cache import cache_dir
+from ..target import digest_of
 
 SOURCE = Path(__file__).with_name("handler.cc")
+"""The one that is compiled; it includes the headers beside it."""
 PREBUILT = Path(__file__).with_name("handler.so")
 """Taken as it is where a distribution ships it."""
 
@@ -84,8 +85,9 @@ def _version(compiler: list[str]) -> str:
 
 def _key(compiler_version: str) -> str:
     # All that the library depends on; another version gets another file beside the first.
-    parts = (jaxlib.version.__version__, platform.machine(), compiler_version, *_FLAGS)
-    return hashlib.sha256(SOURCE.read_bytes() + "\0".join(parts).encode()).hexdigest()[:16]
+    sources = (SOURCE, *sorted(SOURCE.parent.glob("*.h")))
+    contents = (part for path in sources for part in (path.name, path.read_bytes()))
+    return digest_of(jaxlib.version.__version__, platform.machine(), compiler_version, *_FLAGS, *contents)
 
 
 def _compile(compiler: list[str], path: Path) -> None:

@@ -54,6 +54,44 @@ def test_includes_are_found_beside_the_program_and_part_of_the_digest(tmp_path):
     assert one.digest == again.digest != two.digest
 
 
+PLAIN = "parameters { real x; } model { x ~ normal(0, 1); }"
+
+
+@pytest.mark.parametrize(
+    ("files", "cycle"),
+    [
+        ({"a": "#include a.stan\n"}, "a.stan → a.stan"),
+        ({"a": "#include b.stan\n", "b": '#include "./a.stan"\n'}, "a.stan → b.stan → a.stan"),
+        (
+            {"a": "#include b.stan\n", "b": "#include c.stan\n", "c": "#include b.stan\n"},
+            "b.stan → c.stan → b.stan",
+        ),
+        ({"a": "#include model.stan\n"}, "a.stan → model.stan → a.stan"),
+    ],
+)
+def test_includes_in_a_circle_are_named(tmp_path, files, cycle):
+    files = files | {"model": f"#include a.stan\n{PLAIN}"}
+    for name, text in files.items():
+        (tmp_path / f"{name}.stan").write_text(text)
+    with pytest.raises(StanProgramError, match="include each other in a circle: ") as caught:
+        from_stan(tmp_path / "model.stan")
+    assert str(caught.value).endswith(f": {cycle}")
+
+
+def test_a_file_may_be_included_twice(tmp_path):
+    (tmp_path / "prior.stan").write_text("x ~ normal(0, 1);\n")
+    program = "parameters { real x; }\nmodel {\n#include prior.stan\n#include prior.stan\n}"
+    (tmp_path / "model.stan").write_text(program)
+    assert float(from_stan(tmp_path / "model.stan").log_density(jnp.ones(1))) == -1.0
+
+
+def test_an_included_file_that_is_no_text_is_named(tmp_path):
+    (tmp_path / "bytes.stan").write_bytes(b"\xff\xfe")
+    (tmp_path / "model.stan").write_text(f"#include bytes.stan\n{PLAIN}")
+    with pytest.raises(StanProgramError, match=r"bytes\.stan cannot be read"):
+        from_stan(tmp_path / "model.stan")
+
+
 def test_data_that_are_not_finite():
     program = """
 data { array[3] real y; } parameters { real mu; }

@@ -3,6 +3,7 @@
 import gc
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from counting import counter, counts
 from essper.models import Counts, ffi_status, from_stan, last_error
+from essper.models.ffi import build
 
 LANES = np.random.default_rng(1).normal(size=(24, 2))
 LANES[[3, 17], 0] = 101.0  # throws
@@ -89,6 +91,7 @@ def test_thread_safe_models_run_at_the_same_time(toy, ffi):
     # the counterpart: without it the test above could pass for want of any concurrency
     path, controls = toy()
     targets = [from_stan(path, ffi=ffi, parallel=False) for _ in range(2)]
+    jax.block_until_ready([t.value_and_grad(jnp.ones(2)) for t in targets])  # compiled: that may take turns
     controls.toy_hold(True)
     threads = [
         threading.Thread(target=lambda t=t: jax.block_until_ready(t.value_and_grad(jnp.ones(2))))
@@ -209,6 +212,22 @@ for attempt in (lambda: from_stan({PROGRAM!r}), lambda: target.log_density([1.0]
 """)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("refused: Stan computes in float64") == 3
+
+
+def test_every_source_of_the_handler_decides_its_name_in_the_cache(tmp_path, monkeypatch):
+    sources = [path for path in build.SOURCE.parent.iterdir() if path.suffix in (".cc", ".h")]
+    for path in sources:
+        shutil.copy(path, tmp_path)
+    assert {"handler.cc", "registry.h"} < {path.name for path in sources}
+    name = build._key("a compiler")
+    monkeypatch.setattr(build, "SOURCE", tmp_path / "handler.cc")
+    assert build._key("a compiler") == name != build._key("another compiler")
+    names = {name}
+    for path in sources:
+        with (tmp_path / path.name).open("a") as file:
+            file.write("// changed\n")
+        names.add(build._key("a compiler"))
+    assert len(names) == 1 + len(sources)
 
 
 def test_status_names_what_is_used():

@@ -1,5 +1,8 @@
 """Targets written in JAX: the contract that Stan's keep too."""
 
+import gc
+import weakref
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,6 +29,33 @@ def test_density_is_a_pytree_whose_functions_are_static():
     leaves, structure = jax.tree.flatten(density)
     assert leaves == [3.0]
     assert structure == jax.tree.structure(jax_density(barely_defined, jnp.float64(4.0)))
+
+
+def test_targets_of_one_log_density_share_a_compiled_program():
+    traced = []
+
+    def scaled(scale, x):
+        traced.append(None)
+        return -scale * (x**2).sum()
+
+    evaluate = jax.jit(lambda density, x: (density.log_density(x), density.value_and_grad(x)[0]))
+    values = [evaluate(jax_density(scaled, jnp.float64(scale)), jnp.ones(3)) for scale in (1.0, 2.0)]
+    assert np.asarray(values).tolist() == [[-3.0, -3.0], [-6.0, -6.0]]
+    assert len(traced) == 2  # once for the value, once for the gradient
+    evaluate(jax_density(lambda scale, x: scaled(scale, x), jnp.float64(1.0)), jnp.ones(3))
+    assert len(traced) == 4  # another function is another program
+
+
+def test_a_log_density_goes_with_its_target():
+    def use_once():
+        data = np.zeros(100)
+        target = from_log_density("fleeting", 2, lambda x: -(x**2).sum() + data.sum())
+        assert float(target.log_density(jnp.ones(2))) == -2.0  # jit's own cache, a bounded one, is left out
+        return weakref.ref(data)
+
+    data = use_once()
+    gc.collect()
+    assert data() is None
 
 
 def test_target_of_a_function():

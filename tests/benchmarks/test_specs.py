@@ -1,0 +1,114 @@
+"""Sampler specs: every configuration survives its label, its JSON and a process's end."""
+
+import dataclasses
+import json
+import pickle
+import typing
+
+import pytest
+from essper.benchmarks.specs import SAMPLERS, SpecError, from_config, parse_spec
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+
+def options(cls: typing.Any) -> dict[str, typing.Any]:
+    """Type hint of every option, by walking the configuration independently of the parser."""
+    found = {}
+    hints = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        hint = hints[field.name]
+        found |= options(hint) if dataclasses.is_dataclass(hint) else {field.name: hint}
+    return found
+
+
+def texts(hint: typing.Any) -> st.SearchStrategy[str]:
+    """How a value of a type may be written."""
+    if typing.get_origin(hint) is typing.Literal:
+        return st.sampled_from(typing.get_args(hint))
+    if arms := [arm for arm in typing.get_args(hint) if arm is not type(None)]:
+        return st.one_of(st.sampled_from(["none", "None"]), texts(arms[0]))
+    if hint is bool:
+        return st.sampled_from(["true", "false", "True", "False"])
+    if hint is int:
+        return st.integers(0, 5000).map(str)
+    if hint is float:
+        return st.one_of(st.floats(1e-6, 0.999), st.floats(1.001, 50)).map(repr)
+    return st.sampled_from(["velocity_verlet", "mclachlan"])  # the one string that is not a Literal
+
+
+@st.composite
+def specs(draw) -> str:
+    name = draw(st.sampled_from(sorted(SAMPLERS)))
+    hints = options(SAMPLERS[name])
+    keys = draw(st.lists(st.sampled_from(sorted(hints)), unique=True, max_size=4))
+    space = draw(st.sampled_from(["", " "]))
+    return f"{name}[{','.join(f'{space}{key}{space}={space}{draw(texts(hints[key]))}' for key in keys)}]"
+
+
+@settings(deadline=None)  # other work on the machine is no failure
+@given(specs())
+def test_label_config_and_pickle_round_trip(text):
+    try:
+        spec = parse_spec(text)
+    except SpecError as error:
+        assume("give" not in str(error) and "needed" not in str(error))  # out of the sampler's own bounds
+        raise
+    assert parse_spec(spec.label) == spec
+    assert parse_spec(spec.label).label == spec.label
+    stored = json.loads(json.dumps(spec.config, allow_nan=False))
+    assert from_config(spec.name, stored) == spec
+    assert pickle.loads(pickle.dumps(spec)) == spec
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLERS))
+def test_defaults_have_the_shortest_label(name):
+    assert parse_spec(name).label == parse_spec(f" {name.upper()}[] ").label == name
+    assert parse_spec(name).sampler == SAMPLERS[name]()
+
+
+def test_label_holds_what_differs_from_the_defaults_and_nothing_else():
+    assert (
+        parse_spec("hmc[target_acceptance=0.80,metric=dense, jitter=0]").label
+        == "hmc[jitter=0.0,metric=dense]"
+    )
+    assert parse_spec("hmc[jitter=0,metric=dense]") == parse_spec("hmc[metric=dense,jitter=0.0]")
+
+
+def test_options_of_nested_configurations_reach_them():
+    sampler = parse_spec("drhmc[stages=2,num_integration_steps=7,step_size=0.25,metric=dense]").sampler
+    assert (sampler.stages, sampler.trajectory.num_integration_steps) == (2, 7)
+    assert (sampler.adaptation.step_size, sampler.adaptation.metric) == (0.25, "dense")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("gradient descent", "write NAME or NAME"),
+        ("nuts[", "write NAME or NAME"),
+        ("", "write NAME or NAME"),
+        ("walnut", "no sampler is called 'walnut'; there are nuts, hmc, drhmc"),
+        (
+            "hmc[stages=2]",
+            "hmc has no option 'stages'; its options are integration_time, .*step_size",
+        ),
+        ("hmc[jitter]", "'jitter' is no key=value"),
+        ("hmc[jitter=0.1,jitter=0.2]", "'jitter' is given twice"),
+        ("hmc[jitter=much]", "jitter='much' is no float"),
+        ("hmc[num_warmup=1.5]", "num_warmup='1.5' is no int"),
+        ("hmc[metric=round]", "metric='round': give one of diagonal, dense, identity"),
+        ("hmc[target_acceptance=2]", r"sampler hmc: target_acceptance=2.0: give a value in \(0, 1\)"),
+        ("hmc[integration_time=inf]", "integration_time='inf' is no finite number"),
+        ("drhmc[reduction=nan]", "reduction='nan' is no finite number"),
+    ],
+)
+def test_errors_say_what_there_is(text, message):
+    with pytest.raises(SpecError, match=message):
+        parse_spec(text)
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLERS))
+def test_an_unknown_option_lists_all_of_them(name):
+    with pytest.raises(SpecError) as caught:
+        parse_spec(f"{name}[no_such_option=1]")
+    listed = str(caught.value).rpartition("its options are ")[2]
+    assert listed.split(", ") == list(options(SAMPLERS[name]))
