@@ -139,7 +139,8 @@ def test_a_narrow_terminal_loses_columns_and_says_which_but_cuts_no_number():
     console.print(console_table(comparison, 90))
     text = console.export_text()
     assert "…" not in text
-    assert "Too narrow for: gradients warmup + sampling" in text
+    assert "Too narrow for: " in text
+    assert "gradients warmup + sampling" in text.partition("Too narrow for: ")[2]
     for summary in comparison.summaries:
         value = summary.metrics[WITH_WARMUP].value
         assert number(None if value is None else 1000 * value) in text
