@@ -23,6 +23,8 @@ from ..models.target import Density
 from .integrators import PhasePoint, leapfrog, log_joint
 from .metrics import Metric, make_metric, sample_momentum
 
+SETTLING = 0.15
+"""Part of a scarce warmup budget that is kept for the step size after the last window."""
 MIN_OBSERVATIONS = 10
 """A metric estimated from fewer positions is worse than the one before it."""
 
@@ -227,6 +229,11 @@ class Windows(NamedTuple):
     """``i[window]``: where each window of the slow phase ends. The metric is set and the step size
     starts anew; after the last one only the step size adapts."""
 
+    @property
+    def final_start(self) -> int:
+        """First step of the last phase."""
+        return int(self.ends[-1]) if len(self.ends) else 0
+
 
 def stan_windows(num_warmup: int) -> Windows:
     """75 steps, then windows of 25, 50, 100, … with the last stretched, then 50 steps.
@@ -240,12 +247,11 @@ def stan_windows(num_warmup: int) -> Windows:
     else:
         start, last = int(0.15 * num_warmup), num_warmup - int(0.1 * num_warmup)
         size = last - start
-    ends, end = [], start
-    while end < last:
+    ends = [start + size]
+    while ends[-1] < last:
         # A window that leaves no room for a next one of twice its size takes all that is left.
-        end = end + size if end + 3 * size <= last else last
-        ends.append(end)
         size *= 2
+        ends.append(ends[-1] + size if ends[-1] + 3 * size <= last else last)
     return Windows(start, np.array(ends))
 
 
@@ -301,8 +307,9 @@ def adapt(
     ----------
     positions : where the chains are now, ``f[chain, dim]``
     acceptance : of the step, ``f[chain]``
-    progress : the part of the warmup's budget that is spent. The step is never behind it: where early
-        steps are costly, the phases are as long in gradients as they would have been in steps.
+    progress : the part of the warmup's budget that is spent. The step is never behind it: where steps
+        are costly, the phases are as long in gradients as they would have been in steps, and the last
+        one, in which the step size settles, has the last `SETTLING` of the budget.
 
     Returns
     -------
@@ -319,8 +326,8 @@ def adapt(
     if adapts_metric:
         welford = jax.lax.cond(slow, update_welford, lambda w, _: w, welford, positions)
 
-    due = (progress * config.num_warmup).astype(step.dtype)
-    next_step = jnp.clip(due, step + 1, config.num_warmup)
+    due = jnp.minimum(progress / (1.0 - SETTLING), 1.0) * windows.final_start
+    next_step = jnp.maximum(due.astype(step.dtype), step + 1)
     ended = jnp.sum(next_step >= jnp.asarray(windows.ends, step.dtype)).astype(closed.dtype)
     closes = (ended > closed) & (welford.observations >= MIN_OBSERVATIONS)
 

@@ -97,7 +97,7 @@ def run_kernel(
             )
             groups = [group for group, _ in results]
             for mine, (_, chunk) in zip(chunks, results, strict=True):
-                mine.append(chunk)
+                mine.append(_filled(chunk))
             report("sampling", _total(groups), int(groups[0].drawn))
     finally:
         pool.shutdown(cancel_futures=True)
@@ -141,6 +141,8 @@ def _wanted(groups: list[Group], warmup: Cost, budget: int) -> int:
         return 0
     if not groups[0].drawn:
         return PILOT
+    if not any(cost.per_draw for cost in costs):
+        raise ValueError("a step of this kernel costs no gradient: a budget of gradients would never end")
     affordable = min(
         min(CAUTION * (budget - cost.spent), budget / CHUNKS) / max(cost.per_draw, 1e-9) for cost in costs
     )
@@ -161,17 +163,20 @@ def _cost(groups: list[Group]) -> Cost:
     return Cost(*(np.concatenate([np.asarray(x) for x in field]) for field in fields))
 
 
+def _filled(chunk: Chunk) -> Chunk:
+    """A copy on the host of the rows that were filled; the buffer is far larger."""
+    n = int(chunk.filled)
+    draws, info = jax.tree.map(lambda x: np.asarray(x)[:n].copy(), (chunk.draws, chunk.info))
+    return Chunk(draws, info, chunk.filled)
+
+
 def _assemble(chunks: list[list[Chunk]]) -> tuple[np.ndarray, Info]:
     """All draws and infos as ``[chain, draw, …]``, as many of each chain as the shortest has."""
 
-    def join(of_group: list[Chunk]) -> tuple[np.ndarray, Info]:
-        filled = [
-            jax.tree.map(lambda x, n=int(chunk.filled): np.asarray(x)[:n], (chunk.draws, chunk.info))
-            for chunk in of_group
-        ]
-        return jax.tree.map(lambda *parts: np.swapaxes(np.concatenate(parts), 0, 1), *filled)
+    def join(*parts: np.ndarray) -> np.ndarray:
+        return np.swapaxes(np.concatenate(parts), 0, 1)
 
-    joined = [join(of_group) for of_group in chunks]
+    joined = [jax.tree.map(join, *((chunk.draws, chunk.info) for chunk in of_group)) for of_group in chunks]
     shortest = min(draws.shape[1] for draws, _ in joined)
     return jax.tree.map(lambda *parts: np.concatenate([p[:, :shortest] for p in parts]), *joined)
 

@@ -60,6 +60,10 @@ def worker_threads() -> int:
     asked = os.environ.get("ESSPER_THREADS")
     if asked is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if not asked.isdigit() or int(asked) < 1:
+    try:
+        threads = int(asked)
+    except ValueError:
+        threads = 0
+    if threads < 1:
         raise ValueError(f"ESSPER_THREADS={asked!r}: give a number of threads, 1 or more")
-    return int(asked)
+    return threads

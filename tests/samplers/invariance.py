@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +16,29 @@ type TestFunctions = Callable[[Array], Array]
 """``f[dim] -> f[m]``, every one bounded."""
 
 
+class Drift(NamedTuple):
+    """How far the test functions have moved, as z of their mean change, ``f[m]``."""
+
+    after_one: np.ndarray
+    after_all: np.ndarray
+    acceptance: float
+    """Mean acceptance probability of the steps (of the first stage, where there are several)."""
+
+    @property
+    def worst(self) -> float:
+        return float(np.abs([self.after_one, self.after_all]).max())
+
+
 def drift(
-    kernel: Kernel, target: Target, functions: TestFunctions, *, steps: int, n: int = 50_000, seed: int = 0
-) -> np.ndarray:
-    """z of the mean change of every test function, ``f[m]``.
+    kernel: Kernel,
+    target: Target,
+    functions: TestFunctions,
+    *,
+    steps: int = 20,
+    n: int = 50_000,
+    seed: int = 0,
+) -> Drift:
+    """The drift after one step and after ``steps`` of them, over ``n`` chains.
 
     Every chain starts from an exact draw, so that a kernel which leaves the target invariant has
     E[f(x_T) − f(x_0)] = 0 however slowly it mixes. The functions are bounded, so that the standard
@@ -28,16 +48,26 @@ def drift(
     key_exact, key_steps = jax.random.split(jax.random.key(seed))
     start = target.exact(key_exact, n)
 
-    def chain(arguments: tuple[Array, Array]) -> Array:
+    def chain(arguments: tuple[Array, Array]) -> tuple[Array, Array, Array]:
         key, position = arguments
         state, _ = kernel.init(key, position)
-        keys = jax.random.split(key, steps)
-        state, _ = jax.lax.scan(lambda state, k: (kernel.step(k, state)[0], None), state, keys)
-        return functions(kernel.position(state)) - functions(position)
+        before = functions(position)
 
-    run = jax.jit(lambda *a: jax.lax.map(chain, a, batch_size=500))
-    change = np.asarray(run(jax.random.split(key_steps, n), start))
-    error = change.std(axis=0, ddof=1) / np.sqrt(n)
+        def step(state, key):
+            state, info = kernel.step(key, state)
+            return state, (functions(kernel.position(state)) - before, info.acceptance)
+
+        _, (changes, acceptance) = jax.lax.scan(step, state, jax.random.split(key, steps))
+        return changes[0], changes[-1], jnp.mean(acceptance)
+
+    run = jax.jit(lambda *a: jax.lax.map(chain, a, batch_size=5000))
+    one, many, acceptance = map(np.asarray, run(jax.random.split(key_steps, n), start))
+    return Drift(z_scores(one), z_scores(many), float(acceptance.mean()))
+
+
+def z_scores(change: np.ndarray) -> np.ndarray:
+    """z of the mean over the first axis; 0 for what never changed."""
+    error = change.std(axis=0, ddof=1) / np.sqrt(len(change))
     return np.where(error > 0, change.mean(axis=0) / np.where(error > 0, error, 1), 0.0)
 
 
