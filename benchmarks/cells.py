@@ -17,11 +17,13 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Cell:
-    """What determines the draws of a run, on one machine, byte for byte."""
+    """What determines a run's draws, on one machine, byte for byte, and the verdict on them."""
 
     posterior: str
     target_digest: str
     """Of the program and the data."""
+    reference_digest: str | None
+    """Of the reference draws that it is held against; with other draws it is another cell."""
     spec: SamplerSpec
     seed: int
     budget: int
@@ -36,7 +38,9 @@ class Cell:
     def digest(self) -> str:
         parts = {
             "schema": SCHEMA,
+            "posterior": self.posterior,
             "target": self.target_digest,
+            "reference": self.reference_digest,
             "sampler": self.spec.name,
             "config": self.spec.config,
             "seed": self.seed,
@@ -83,7 +87,7 @@ def plan(
     chains: int,
     bridgestan: str = "auto",
 ) -> list[Cell]:
-    """All cells of a comparison, seed by seed, every sampler with the same seeds.
+    """All cells of a comparison, seed by seed, every sampler with the same seeds, none twice.
 
     Cells next to each other differ in sampler or posterior, so that processes working side by side do
     not compile the same program at the same time; the next seed finds it compiled.
@@ -93,10 +97,16 @@ def plan(
     DatabaseError
         If a posterior lacks its program or its data.
     """
-    digests = {p.name: digest_of(p.program(), p.data_text()) for p in posteriors}
-    return [
-        Cell(name, digest, spec, seed, budget, chains, bridgestan)
+    digests = {posterior.name: _digests(posterior) for posterior in posteriors}
+    cells = (
+        Cell(name, target, reference, spec, seed, budget, chains, bridgestan)
         for seed in range(seeds)
-        for name, digest in digests.items()
+        for name, (target, reference) in digests.items()
         for spec in specs
-    ]
+    )
+    return list({cell.digest: cell for cell in cells}.values())
+
+
+def _digests(posterior: Posterior) -> tuple[str, str | None]:
+    reference = posterior.reference().digest if posterior.has_reference else None
+    return digest_of(posterior.program(), posterior.data_text()), reference

@@ -5,7 +5,8 @@ They were fixed before any run and are the same for every sampler.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from scipy.stats import norm
@@ -59,6 +60,26 @@ def converged(rhat: np.ndarray, ess_bulk: np.ndarray, chains: int) -> bool:
     """
     enough = ess_bulk >= MIN_BULK_ESS_PER_CHAIN * chains
     return bool(np.all(rhat < MAX_RHAT) and np.all(enough))
+
+
+def reason(record: Mapping[str, Any]) -> str:
+    """Which limit a record's run is beyond, and by how much; empty where it passed."""
+    if record["status"] == "biased":
+        found = record["bias"]
+        return f"|z| {found['max_abs_z']:.2f} of the {found['worst']}, limit {found['threshold']:.2f}"
+    if record["status"] != "not converged":
+        return ""
+    found, parts = record["diagnostics"], []
+    if found["rhat_max"] is None:
+        parts.append(f"R-hat of {found['rhat_worst']} is undefined")
+    elif found["rhat_max"] >= MAX_RHAT:
+        parts.append(f"R-hat {found['rhat_max']:.3f} of {found['rhat_worst']}, limit {MAX_RHAT}")
+    needed = MIN_BULK_ESS_PER_CHAIN * record["chains"]
+    if found["ess_bulk_min"] < needed:
+        parts.append(
+            f"bulk ESS {found['ess_bulk_min']:.0f} of {found['ess_bulk_worst']}, at least {needed} needed"
+        )
+    return "; ".join(parts)
 
 
 def status(is_converged: bool, against: Bias | None) -> Status:

@@ -66,7 +66,7 @@ def efficiency(draws: np.ndarray) -> Efficiency:
         found = _per_parameter(array_stats.ess, values, method=method, **options)
         return np.where(stuck | ~np.isfinite(found), 0.0, found)
 
-    rhat = _per_parameter(array_stats.rhat, draws, method="rank")
+    rhat = _per_parameter(array_stats.rhat, _at_least_two(draws), method="rank")
     return Efficiency(
         rhat=np.where(stuck, np.nan, rhat),
         ess_bulk=ess(draws, "bulk"),
@@ -74,6 +74,12 @@ def efficiency(draws: np.ndarray) -> Efficiency:
         ess_mean=ess(draws, "mean"),
         ess_square=ess(draws**2, "mean"),
     )
+
+
+def _at_least_two(draws: np.ndarray) -> np.ndarray:
+    """One chain alone as its two halves: arviz-stats has no R-hat of a single chain."""
+    half = draws.shape[1] // 2
+    return draws if len(draws) > 1 else np.concatenate([draws[:, :half], draws[:, -half:]])
 
 
 def stuck_chains(draws: np.ndarray) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 
 from ..models.target import Target
 from ..posteriordb_adapter import Posterior, acceptance_checks, names_to_keep, write_reference
+from ..posteriordb_adapter.files import read_object, write_atomically
 from ..posteriordb_adapter.unconstrain import in_support
 from ..samplers import NUTS, Budget, Run, WindowedAdaptation
 from .records import surroundings
@@ -57,8 +59,9 @@ def build_reference(
 ) -> Path:
     """Draw a posterior's reference and write it into a layer, if it passes posteriordb's rules.
 
-    10 chains of 1000 draws each. A run with divergences is followed by one with a higher target
-    acceptance, one whose draws are too few or too dependent by one of twice the budget.
+    10 chains of 1000 draws each. Where the posterior names no reference yet, its description is
+    written into the layer too, naming this one. A run with divergences is followed by one with a
+    higher target acceptance, one whose draws are too few or too dependent by one of twice the budget.
 
     Parameters
     ----------
@@ -75,6 +78,7 @@ def build_reference(
     NotAccepted
         If no run passed; nothing is written.
     """
+    layer.mkdir(parents=True, exist_ok=True)  # fails now rather than after an hour of drawing
     target = posterior.target(bridgestan=bridgestan)
     names = names_to_keep(target, posterior.dimensions)
     failed: list[str] = []
@@ -82,15 +86,24 @@ def build_reference(
         report(attempt)
         if attempt.accepted:
             info = _info(attempt, seed)
-            reference = posterior.reference_name or posterior.name
             accepts = in_support(target, names)
-            return write_reference(layer, reference, names, attempt.draws, info, accepts=accepts)
+            reference = posterior.reference_name or posterior.name
+            path = write_reference(layer, reference, names, attempt.draws, info, accepts=accepts)
+            if posterior.reference_name is None:
+                _name_reference(posterior, layer)
+            return path
         failed = [rule for rule, passed in attempt.checks.items() if not passed]
     raise NotAccepted(
         f"{posterior.name}: no run of up to {max_budget:,} gradients per chain passed the acceptance "
         f"rules; the last one failed {', '.join(failed)}. Reparameterize the model, or allow more with "
         "--max-budget"
     )
+
+
+def _name_reference(posterior: Posterior, layer: Path) -> None:
+    description = read_object(posterior.found.path) | {"reference_posterior_name": posterior.name}
+    path = layer / "posteriors" / f"{posterior.name}.json"
+    write_atomically(path, (json.dumps(description, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def _attempts(target: Target, names: tuple[str, ...], seed: int, max_budget: int) -> Iterator[Attempt]:

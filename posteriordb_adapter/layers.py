@@ -13,6 +13,8 @@ from .files import inside, is_name
 
 ENVIRONMENT_VARIABLE = "POSTERIORDB_PATH"
 _FOLDER = "posterior_database"
+_PARTS = ("posteriors", "models", "data", "reference_posteriors", "alias")
+"""Folders of which a database has at least one."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def open_layers(paths: Iterable[str | os.PathLike[str]], *, builtin: bool = True
     Raises
     ------
     LayerNotFound
-        If a path is not a directory.
+        If a path is not a directory, or not one of a database.
     """
     roots = [_root(Path(path)) for path in paths]
     return Layers((*roots, DATABASE) if builtin else tuple(roots))
@@ -76,11 +78,11 @@ def paths_from_environment() -> list[str]:
 
 def _root(path: Path) -> Path:
     path = path.expanduser().absolute()
-    if (path / _FOLDER).is_dir():
-        return path / _FOLDER
-    if path.is_dir():
-        return path
+    root = path / _FOLDER if (path / _FOLDER).is_dir() else path
+    if any((root / part).is_dir() for part in _PARTS):
+        return root
+    wrong = f"has none of the folders {', '.join(_PARTS)}" if path.is_dir() else "is not a directory"
     raise LayerNotFound(
-        f"{path} is not a directory; give a folder {_FOLDER!r} or a checkout that contains it"
+        f"{path} {wrong}; give a folder {_FOLDER!r} or a checkout that contains it"
         f" (layers also come from the environment variable {ENVIRONMENT_VARIABLE})"
     )

@@ -28,6 +28,8 @@ COMPARE_EXAMPLES = examples(
 REPORT_EXAMPLES = examples(
     "essper report results/compare", "essper report results/compare --format html,tex --baseline hmc"
 )
+FEW_FAILURES = 12
+"""Cells that did not pass of which the terminal says why."""
 PASSING = ("ok", "unverified")
 """Statuses that are no failure; ``unverified`` has no reference to fail against."""
 
@@ -176,6 +178,7 @@ def _show(
     """Print the table (or the JSON of the comparison) and write the report."""
     from ..comparison import compare as compare_records
     from ..comparison import comparison_to_dict
+    from ..gates import reason
     from ..report import console_table, write_report
 
     comparison = compare_records(records, baseline)
@@ -185,9 +188,13 @@ def _show(
         return
     console = stdout()
     console.print(console_table(comparison, console.width))
-    for failure in (r for r in records if r["status"] == "failed"):
-        error, label = failure["error"], failure["sampler"]["label"]
-        where = f"{failure['posterior']} with {label}, seed {failure['seed']}"
-        notice(f"failed: {where}: {error['type']}: {error['message']}")
+    failures = [r for r in records if r["status"] not in PASSING]
+    for record in failures[:FEW_FAILURES]:
+        where = f"{record['posterior']} with {record['sampler']['label']}, seed {record['seed']}"
+        error = record["error"]
+        why = f"{error['type']}: {error['message']}" if error else reason(record)
+        notice(f"{record['status']}: {where}: {why}")
+    if len(failures) > FEW_FAILURES:
+        notice(f"{len(failures) - FEW_FAILURES} more; the report has them all")
     for path in paths.values():
         stdout().print(Text(f"report: {path}"), soft_wrap=True)

@@ -47,6 +47,10 @@ _STYLES = {
 # -- list -----------------------------------------------------------------------------------------
 
 
+FEW = 5
+"""Posteriors of unknown dimension of which the reason is printed."""
+
+
 def list_posteriors(
     where: Annotated[
         list[str] | None,
@@ -86,9 +90,11 @@ def list_posteriors(
     )
     print_table(columns, [_list_row(row) for row in kept])
     notice(_list_summary(measured, kept))
-    for row in kept:
-        if row.reason:
-            notice(f"{UNKNOWN} {row.name}: {row.reason}")
+    unknown = [row for row in kept if row.reason]
+    for row in unknown[:FEW]:
+        notice(f"{UNKNOWN} {row.name}: {row.reason}")
+    if len(unknown) > FEW:
+        notice(f"{UNKNOWN} {len(unknown) - FEW} more; 'essper show NAME' or --json says why")
 
 
 def _measured(

@@ -59,7 +59,7 @@ def build(
             verdict = f"did not pass {', '.join(broken)}" if broken else "accepted"
             notice(
                 f"{name}: {attempt.budget:,} gradients per chain, target acceptance"
-                f" {attempt.target_acceptance}, every {attempt.thin}th draw: {verdict}"
+                f" {attempt.target_acceptance}, one draw in {attempt.thin}: {verdict}"
             )
 
         notice(f"{posterior.name}: drawing")

@@ -5,7 +5,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..comparison import Comparison, comparison_to_dict
-from .table import COMPACT, interval, table_rows
+from .table import COMPACT, Column, interval, table_rows
 
 _STYLES = {
     "ok": "green",
@@ -85,5 +85,5 @@ def console_table(comparison: Comparison, width: int = 160) -> Group:
     return Group(*parts)
 
 
-def _title(column) -> str:
+def _title(column: Column) -> str:
     return _SHORT.get(column.key, column.title)

@@ -62,8 +62,8 @@ _DEFINITIONS = (
     ),
     (
         "Audit",
-        "“Executed” is what the density counted for itself. It may exceed the algorithm's own count "
-        "where chains run in lockstep and a finished chain is masked; any difference is highlighted.",
+        "“Executed” is what the density counted for itself. It equals what the sampler reports unless "
+        "chains run in lockstep with steps of different lengths; any difference is highlighted.",
     ),
     (
         "Bias z",

@@ -42,7 +42,7 @@ def nuts() -> tuple[Run, Reference]:
 
 
 def cell() -> Cell:
-    return Cell(NAME, "target", parse_spec("nuts"), 0, DEFAULT_BUDGET, 4, "auto")
+    return Cell(NAME, "target", None, parse_spec("nuts"), 0, DEFAULT_BUDGET, 4, "auto")
 
 
 def test_nuts_at_the_default_budget_is_ok(nuts: tuple[Run, Reference]) -> None:

@@ -22,7 +22,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "records.md"
 FREE = ("sampler.config", "versions")
 """What these hold depends on the sampler and on what is installed."""
 PROGRAM = "parameters { vector[3] x; } model { x ~ normal(0, [1, 2, 4]'); }"
-CELL = Cell("gaussian", "a" * 16, parse_spec("hmc[num_warmup=200]"), 3, 6000, 2, "auto")
+CELL = Cell("gaussian", "a" * 16, None, parse_spec("hmc[num_warmup=200]"), 3, 6000, 2, "auto")
 
 
 @pytest.fixture(scope="module")

@@ -39,7 +39,7 @@ class Layer:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        root.mkdir(parents=True, exist_ok=True)
+        (root / "posteriors").mkdir(parents=True, exist_ok=True)
 
     def text(self, relative: str, content: str) -> Path:
         path = self.root / relative

@@ -88,7 +88,7 @@ def test_what_is_not_found_is_told_with_what_is_near(layer):
         layer.database().posterior("eight_shools-centred")
     with pytest.raises(PosteriorNotFound, match=r"did you mean garch-garch11\?"):
         layer.database().posterior("GARCH11")
-    with pytest.raises(PosteriorNotFound, match=r"names\(\)"):
+    with pytest.raises(PosteriorNotFound, match="essper list"):
         layer.database().posterior("zzz")
 
 
@@ -97,3 +97,9 @@ def test_names_that_are_paths_find_nothing(layer, name):
     layer.posterior("a-m")
     with pytest.raises(PosteriorNotFound, match="cannot be the name"):
         layer.database().posterior(name)
+
+
+def test_a_folder_that_is_no_database_is_refused(tmp_path):
+    (tmp_path / "some_folder").mkdir()
+    with pytest.raises(LayerNotFound, match="has none of the folders posteriors, models"):
+        PosteriorDatabase(tmp_path)

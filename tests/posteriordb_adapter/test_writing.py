@@ -34,8 +34,8 @@ def test_the_same_draws_give_the_same_bytes(make_layer):
 def test_rounding_is_the_finer_of_both_rules(exponent, shift, seed):
     x = (np.random.default_rng(seed).standard_normal((2, 50, 1)) + shift) * 10.0**exponent
     error = np.abs(round_draws(x) - x)
-    assert np.all(error <= x.std() / 200 / 2 * (1 + 1e-9))
-    assert np.all(error <= np.abs(x) * 0.5e-3 * (1 + 1e-9))  # four significant digits
+    assert np.all(error <= x.std() / 50 / 2 * (1 + 1e-9))
+    assert np.all(error <= np.abs(x) * 0.5e-2 * (1 + 1e-9))  # three significant digits
 
 
 def test_rounding_is_idempotent_and_shortens():
@@ -79,4 +79,4 @@ def test_draws_that_rounding_would_spoil_keep_more_digits():
 def test_what_could_not_be_read_back_is_not_written(layer, name, names, draws):
     with pytest.raises(DatabaseError):
         write_reference(layer.root, name, names, draws, INFO)
-    assert list(layer.root.rglob("*")) == []
+    assert not [path for path in layer.root.rglob("*") if path.is_file()]
