@@ -168,6 +168,6 @@ def test_varying_tells_constants_from_stuck_chains(draws):
 def test_one_chain_alone_has_an_rhat_that_sees_a_drift():
     noise = np.random.default_rng(3).normal(size=(1, 1000, 2))
     drifting = noise + np.array([0.0, 2.0]) * np.linspace(0, 1, 1000)[None, :, None]
-    steady, moving = efficiency(drifting).rhat
+    steady, moving = metrics.efficiency(drifting).rhat
     assert steady < 1.01
     assert moving > 1.05
