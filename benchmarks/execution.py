@@ -56,9 +56,9 @@ def run_cells(
             for worker in workers:
                 if worker.task is None and waiting:
                     worker.give(waiting.popleft())
-            busy = {w.connection: w for w in workers if w.task}
-            for connection in wait(list(busy)):
-                worker = busy[connection]  # type: ignore[index]  # connections in, connections out
+            busy = [worker for worker in workers if worker.task]
+            ready = wait([worker.connection for worker in busy])
+            for worker in (worker for worker in busy if worker.connection in ready):
                 assert worker.task is not None
                 cell = worker.task.cell
                 message = worker.receive()
