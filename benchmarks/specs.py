@@ -15,9 +15,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..samplers import HMC, NUTS, DelayedRejectionHMC
+from ..samplers import (
+    HMC,
+    NUTS,
+    AbandoningDelayedRejectionHMC,
+    DelayedRejectionGeneralizedHMC,
+    DelayedRejectionHMC,
+)
 
-SAMPLERS: dict[str, type] = {"nuts": NUTS, "hmc": HMC, "drhmc": DelayedRejectionHMC}
+SAMPLERS: dict[str, type] = {
+    "nuts": NUTS,
+    "hmc": HMC,
+    "drhmc": DelayedRejectionHMC,
+    "drghmc": DelayedRejectionGeneralizedHMC,
+    "adrhmc": AbandoningDelayedRejectionHMC,
+}
 """The only place that knows which samplers the command line offers."""
 
 _SPEC = re.compile(r"^(?P<name>[A-Za-z][\w-]*)(\[(?P<options>.*)\])?$")

@@ -79,7 +79,7 @@ def from_stan(
     return Target(
         name=source.name,
         dim=oracle.dim,
-        density=Density(oracle.value_and_grad, oracle.value, oracle.operand),
+        density=Density(oracle.value_and_grad, oracle.value, oracle.operand, oracle.masked),
         param_names=tuple(from_dots(n) for n in model.param_names(include_tp=True)),
         constrain=oracle.constrain,
         digest=program_digest(source, values),

@@ -53,14 +53,28 @@ class Density:
     value: Callable[[Any, Array], Array] = field(metadata={"static": True})
     """``(operand, f[dim]) -> f[]``; works under ``jax.grad`` and ``jax.vmap``."""
     operand: Any
+    masked: Callable[[Any, Array, Array], tuple[Array, Array]] | None = field(
+        default=None, metadata={"static": True}
+    )
+    """``(operand, f[dim], bool[]) -> (f[], f[dim])``: `fused`, but not evaluated (nor counted) in a
+    lane whose flag is False. None where evaluations cannot be left out."""
 
     def log_density(self, x: Array) -> Array:
         """log p(x) up to a constant, Jacobian included: ``f[dim] -> f[]``."""
         return self.value(self.operand, x)
 
-    def value_and_grad(self, x: Array) -> tuple[Array, Array]:
-        """log p(x) and its gradient in one evaluation: ``f[dim] -> (f[], f[dim])``."""
-        return self.fused(self.operand, x)
+    def value_and_grad(self, x: Array, active: Array | bool | None = None) -> tuple[Array, Array]:
+        """log p(x) and its gradient in one evaluation: ``f[dim] -> (f[], f[dim])``.
+
+        Parameters
+        ----------
+        active : ``bool[]``, whether the result is wanted. Under ``jax.vmap`` a loop runs until its
+            longest lane is done and a conditional executes both of its branches; where ``active`` is
+            False a density that can be masked evaluates nothing, and the result means nothing.
+        """
+        if active is None or self.masked is None:
+            return self.fused(self.operand, x)
+        return self.masked(self.operand, x, jnp.asarray(active, bool))
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,32 +1,45 @@
-"""Stan's windowed warmup: dual averaging for the step size, Welford for the metric.
+"""Warmup: a metric from windows of draws, a step size by dual averaging, an integration time.
 
-A *group* of chains that move in lockstep shares one tuning and adapts it together; a chain that
-runs alone is a group of one, and its warmup is Stan's. Everything here is pure and works inside
-one compiled loop; all gradients that it spends are counted.
+A *group* of chains that move in lockstep shares one tuning and adapts it together; chains that run
+alone are groups of one, which share their metric before the last phase and all of their tuning after
+it. Everything here is pure and works inside one compiled loop; all gradients that it spends are counted.
 
-Sources: Hoffman & Gelman (2014), §3.2, for dual averaging and the first step size; Stan Reference
-Manual, "HMC algorithm parameters", for the windows, the constants and the regularization.
+Sources: Seyboldt, Carlson & Carpenter (2026, arXiv 2603.18845) and nutpie for the metric and the
+overlapping windows; Hoffman & Gelman (2014), §3.2, for dual averaging; Stan Reference Manual, "HMC
+algorithm parameters", for the schedule ``"stan"`` with its constants.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from ..models.target import Density
-from .integrators import PhasePoint, leapfrog, log_joint
-from .metrics import Metric, make_metric, sample_momentum
+from .base import Kernel
+from .groups import over_group as over_group
+from .integrators import TrajectoryLength
+from .mass_matrix import Moments, estimated, initial_inverse, start_moments, update_moments
+from .metrics import Metric, make_metric
+from .schedules import SETTLING, Windows, overlapping_windows, stan_windows
+from .step_size import DualAveraging, reasonable_step_size, start_averaging, update_averaging
+from .trajectory_time import LongestScale, quarter_period, start_scale, update_scale
 
-SETTLING = 0.15
-"""Part of a scarce warmup budget that is kept for the step size after the last window."""
 MIN_OBSERVATIONS = 10
 """A metric estimated from fewer positions is worse than the one before it."""
+GENTLE = 0.3
+"""Dual averaging's γ in the overlapping schedule. With Stan's 0.05 log ε swings by more than 1 for dozens
+of steps; acceptance falls faster above the right step size than it rises below it, so that the average
+of such swings is too small: acceptance comes out as 0.86–0.95 for a target of 0.8."""
+
+METRICS = ("diagonal", "dense", "identity")
+ESTIMATORS = ("auto", "fisher", "variance")
+SCHEDULES = ("overlapping", "stan")
 
 
 class Tuning(NamedTuple):
@@ -34,149 +47,8 @@ class Tuning(NamedTuple):
 
     step_size: Array
     metric: Metric
-
-
-class DualAveraging(NamedTuple):
-    """Nesterov's dual averaging on log ε (Hoffman & Gelman 2014, eq. 6)."""
-
-    log_step_size: Array
-    log_averaged: Array
-    error_sum: Array
-    updates: Array
-    center: Array
-
-
-def start_averaging(step_size: Array) -> DualAveraging:
-    """Restart around ten times ``step_size``: larger steps are cheaper to rule out."""
-    zero = jnp.zeros_like(step_size)
-    log_step = jnp.log(step_size)
-    return DualAveraging(log_step, zero, zero, zero, jnp.log(10.0) + log_step)
-
-
-def update_averaging(
-    state: DualAveraging,
-    acceptance: Array,
-    target: float,
-    *,
-    gamma: float = 0.05,
-    t0: float = 10.0,
-    kappa: float = 0.75,
-) -> DualAveraging:
-    """One observation of the acceptance; the constants are Stan's."""
-    updates = state.updates + 1.0
-    eta = 1.0 / (updates + t0)
-    error_sum = (1.0 - eta) * state.error_sum + eta * (target - acceptance)
-    log_step_size = state.center - error_sum * jnp.sqrt(updates) / gamma
-    weight = updates**-kappa
-    log_averaged = weight * log_step_size + (1.0 - weight) * state.log_averaged
-    return DualAveraging(log_step_size, log_averaged, error_sum, updates, state.center)
-
-
-class Welford(NamedTuple):
-    """Running mean and sum of squared deviations (Welford 1962)."""
-
-    mean: Array
-    deviations: Array
-    """``f[dim]``, or ``f[dim, dim]`` for a dense metric."""
-    observations: Array
-
-
-def start_welford(dim: int, dense: bool, dtype) -> Welford:
-    """No observation yet."""
-    shape = (dim, dim) if dense else (dim,)
-    return Welford(jnp.zeros(dim, dtype), jnp.zeros(shape, dtype), jnp.zeros((), dtype))
-
-
-def update_welford(state: Welford, positions: Array) -> Welford:
-    """Take in a group's positions, ``f[chain, dim]``, one after the other."""
-
-    def one(state: Welford, x: Array) -> tuple[Welford, None]:
-        n = state.observations + 1.0
-        before = x - state.mean
-        mean = state.mean + before / n
-        after = x - mean
-        product = jnp.outer(after, before) if state.deviations.ndim == 2 else after * before
-        return Welford(mean, state.deviations + product, n), None
-
-    return jax.lax.scan(one, state, positions)[0]
-
-
-def regularized_variance(state: Welford) -> Array:
-    """The sample (co)variance shrunk towards 10⁻³ I, with the weight of five observations."""
-    n = state.observations
-    shrunk = (n / (n + 5.0)) * state.deviations / jnp.maximum(n - 1.0, 1.0)
-    floor = 1e-3 * 5.0 / (n + 5.0)
-    return shrunk + floor * (jnp.eye(len(shrunk)) if shrunk.ndim == 2 else 1.0)
-
-
-def reasonable_step_size(
-    key: Array,
-    density: Density,
-    positions: Array,
-    tuning: Tuning,
-    target: float = 0.8,
-    evaluated: tuple[Array, Array] | None = None,
-) -> tuple[Array, Array]:
-    """Double or halve the step until a leapfrog step's mean acceptance crosses ``target``.
-
-    Hoffman & Gelman (2014), algorithm 4, with Stan's threshold.
-
-    Parameters
-    ----------
-    positions : of a group, ``f[chain, dim]``
-    evaluated : log densities and gradients there, where they are known already
-
-    Returns
-    -------
-    step size ``f[]``, gradients spent by each chain ``i[]``
-    """
-    chains = positions.shape[0]
-    log_densities, gradients = evaluated or over_group(density.value_and_grad)(positions)
-
-    def acceptance(key: Array, step_size: Array) -> Array:
-        def one(key: Array, position: Array, log_density: Array, gradient: Array) -> Array:
-            momentum = sample_momentum(key, tuning.metric)
-            start = PhasePoint(position, momentum, log_density, gradient)
-            end = leapfrog(density, tuning.metric, start, step_size)
-            change = log_joint(tuning.metric, end) - log_joint(tuning.metric, start)
-            return jnp.exp(jnp.minimum(0.0, change))
-
-        keys = jax.random.split(key, chains)
-        return jnp.mean(over_group(one)(keys, positions, log_densities, gradients))
-
-    def unfinished(carry: tuple[Array, Array, Array, Array]) -> Array:
-        step_size, _, crossed, trials = carry
-        return ~crossed & (trials < 100) & jnp.isfinite(step_size) & (step_size > 0)
-
-    def trial(carry: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
-        step_size, direction, _, trials = carry
-        above = acceptance(jax.random.fold_in(key, trials), step_size) > target
-        wanted = jnp.where(above, 1, -1)
-        direction = jnp.where(trials == 0, wanted, direction)
-        crossed = wanted != direction
-        factor = jnp.where(crossed, 1.0, jnp.where(direction > 0, 2.0, 0.5))
-        return step_size * factor, direction, crossed, trials + 1
-
-    start = (tuning.step_size, jnp.int32(0), jnp.bool_(False), jnp.int32(0))
-    step_size, _, crossed, trials = jax.lax.while_loop(unfinished, trial, start)
-    return jnp.where(crossed, step_size, tuning.step_size), trials + (0 if evaluated else 1)
-
-
-def over_group(function):
-    """``vmap``, except that a group of one runs unbatched.
-
-    Under ``vmap`` a conditional becomes a selection and both of its branches are executed; a chain
-    that runs alone must not pay for that.
-    """
-
-    def call(*args):
-        size = jax.tree.leaves(args)[0].shape[0]
-        if size > 1:
-            return jax.vmap(function)(*args)
-        out = function(*jax.tree.map(lambda leaf: leaf[0], args))
-        return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], out)
-
-    return call
+    integration_time: Array | None = None
+    """How long to integrate, where a rule finds it; None where the configuration says it."""
 
 
 @dataclass(frozen=True)
@@ -185,22 +57,32 @@ class WindowedAdaptation:
 
     Parameters
     ----------
-    num_warmup : warmup steps, divided into Stan's initial, slow and final phases.
+    num_warmup : warmup steps, divided into phases by the schedule.
     budget_fraction : of the whole budget that warmup may spend.
     target_acceptance : what dual averaging aims at.
     metric : ``"diagonal"``, ``"dense"`` or ``"identity"``.
+    estimator : of the metric: ``"fisher"`` from positions and gradients, ``"variance"`` from positions
+        alone; ``"auto"`` is the first where the kernel knows the gradients at its positions.
+    schedule : ``"overlapping"`` windows, or ``"stan"``: Stan's windows, its restarts of the step size
+        and its constants. With ``estimator="variance"`` the latter is Stan's warmup.
     step_size : a fixed step size; dual averaging is then off.
     """
 
-    num_warmup: int = 1000
+    num_warmup: int = 500
     budget_fraction: float = 0.5
     target_acceptance: float = 0.8
     metric: Literal["diagonal", "dense", "identity"] = "diagonal"
+    estimator: Literal["auto", "fisher", "variance"] = "auto"
+    schedule: Literal["overlapping", "stan"] = "overlapping"
     step_size: float | None = None
 
     def __post_init__(self) -> None:
-        if self.metric not in ("diagonal", "dense", "identity"):
+        if self.metric not in METRICS:
             raise ValueError(f"metric={self.metric!r}: give 'diagonal', 'dense' or 'identity'")
+        if self.estimator not in ESTIMATORS:
+            raise ValueError(f"estimator={self.estimator!r}: give 'auto', 'fisher' or 'variance'")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"schedule={self.schedule!r}: give 'overlapping' or 'stan'")
         if not 0 < self.target_acceptance < 1:
             raise ValueError(f"target_acceptance={self.target_acceptance}: give a value in (0, 1)")
         if not 0 < self.budget_fraction < 1:
@@ -217,42 +99,22 @@ class WindowedAdaptation:
 
     @property
     def windows(self) -> Windows:
-        return stan_windows(self.num_warmup)
+        return (stan_windows if self.schedule == "stan" else overlapping_windows)(self.num_warmup)
 
+    def uses_gradients(self, kernel: Kernel) -> bool:
+        """Whether the metric is estimated from gradients too.
 
-class Windows(NamedTuple):
-    """Stan's phases, in warmup steps."""
-
-    slow_start: int
-    """First step whose position is used for the metric."""
-    ends: np.ndarray
-    """``i[window]``: where each window of the slow phase ends. The metric is set and the step size
-    starts anew; after the last one only the step size adapts."""
-
-    @property
-    def final_start(self) -> int:
-        """First step of the last phase."""
-        return int(self.ends[-1]) if len(self.ends) else 0
-
-
-def stan_windows(num_warmup: int) -> Windows:
-    """75 steps, then windows of 25, 50, 100, … with the last stretched, then 50 steps.
-
-    Fewer than 150 steps are divided as 15 %, 75 %, 10 %; fewer than 20 adapt only the step size.
-    """
-    if num_warmup < 20:
-        return Windows(num_warmup, np.zeros(0, int))
-    if num_warmup >= 150:
-        start, size, last = 75, 25, num_warmup - 50
-    else:
-        start, last = int(0.15 * num_warmup), num_warmup - int(0.1 * num_warmup)
-        size = last - start
-    ends = [start + size]
-    while ends[-1] < last:
-        # A window that leaves no room for a next one of twice its size takes all that is left.
-        size *= 2
-        ends.append(ends[-1] + size if ends[-1] + 3 * size <= last else last)
-    return Windows(start, np.array(ends))
+        Raises
+        ------
+        ValueError
+            If the Fisher estimate was asked for by name and the kernel has no gradients to offer.
+        """
+        if self.estimator == "fisher" and kernel.gradient is None:
+            raise ValueError(
+                "estimator='fisher' needs the gradient at the chain's position, which this sampler's kernel "
+                "does not keep; give estimator='variance' or 'auto'"
+            )
+        return self.estimator != "variance" and self.metric != "identity" and kernel.gradient is not None
 
 
 class AdaptationState(NamedTuple):
@@ -260,11 +122,27 @@ class AdaptationState(NamedTuple):
 
     tuning: Tuning
     averaging: DualAveraging
-    welford: Welford
+    window: Moments
+    """What the metric is estimated from."""
+    next_window: Moments | None
+    """Of the window that follows and has begun already; None where windows do not overlap."""
     step: Array
     """The next warmup step; jumps ahead where the budget is spent faster than the steps."""
     closed: Array
     """Windows closed so far."""
+    scale: LongestScale | None = None
+    """Where the integration time follows the longest scale."""
+
+
+def first_tuning(
+    config: WindowedAdaptation, dim: int, dtype, trajectory: TrajectoryLength | None = None
+) -> Tuning:
+    """The identity metric, the fixed step size or 1, and the rule's first integration time."""
+    metric = make_metric(jnp.eye(dim, dtype=dtype) if config.metric == "dense" else jnp.ones(dim, dtype))
+    time = None
+    if trajectory is not None and trajectory.finds != "fixed":
+        time = jnp.asarray(trajectory.integration_time, dtype)
+    return Tuning(jnp.asarray(1.0 if config.step_size is None else config.step_size, dtype), metric, time)
 
 
 def start_adaptation(
@@ -272,24 +150,34 @@ def start_adaptation(
     key: Array,
     density: Density,
     positions: Array,
-    evaluated: tuple[Array, Array] | None = None,
+    evaluated: tuple[Array, Array],
+    uses_gradients: bool = False,
+    trajectory: TrajectoryLength | None = None,
 ) -> tuple[AdaptationState, Array]:
-    """Identity metric and a first step size; returns the gradients that each chain spent.
+    """A first metric and a first step size; returns the gradients that each chain spent.
 
-    ``evaluated`` is as in `reasonable_step_size`.
+    Parameters
+    ----------
+    positions : of a group, ``f[chain, dim]``
+    evaluated : log densities and gradients there
+    uses_gradients : see `WindowedAdaptation.uses_gradients`. The first metric is then that of
+        `mass_matrix.initial_inverse`, else the identity
+    trajectory : of the sampler, if its length is one
     """
-    dim, dtype = positions.shape[-1], positions.dtype
-    dense = config.metric == "dense"
-    metric = make_metric(jnp.eye(dim, dtype=dtype) if dense else jnp.ones(dim, dtype))
-    first = jnp.asarray(1.0 if config.step_size is None else config.step_size, dtype)
-    tuning = Tuning(first, metric)
-    spent = jnp.int32(0)
+    dim, dtype, dense = positions.shape[-1], positions.dtype, config.metric == "dense"
+    tuning, spent = first_tuning(config, dim, dtype, trajectory), jnp.int32(0)
+    if uses_gradients and config.num_warmup > 0:
+        tuning = tuning._replace(metric=make_metric(initial_inverse(evaluated[1], dense)))
     if config.step_size is None:
-        step_size, spent = reasonable_step_size(key, density, positions, tuning, evaluated=evaluated)
+        step_size, spent = reasonable_step_size(
+            key, density, positions, tuning.step_size, tuning.metric, evaluated=evaluated
+        )
         tuning = tuning._replace(step_size=step_size)
-    welford = start_welford(dim, dense, dtype)
-    averaging = start_averaging(tuning.step_size)
-    return AdaptationState(tuning, averaging, welford, jnp.int32(0), jnp.int32(0)), spent
+    empty = start_moments(dim, dense, dtype, uses_gradients)
+    later = empty if config.windows.overlapping else None
+    averaging = _start_averaging(config, tuning.step_size)
+    scale = start_scale(dim, dtype) if trajectory is not None and trajectory.finds == "scale" else None
+    return AdaptationState(tuning, averaging, empty, later, jnp.int32(0), jnp.int32(0), scale), spent
 
 
 def adapt(
@@ -298,60 +186,123 @@ def adapt(
     density: Density,
     state: AdaptationState,
     positions: Array,
+    gradients: Array | None,
     acceptance: Array,
     progress: Array,
+    unit_time: float = math.pi / 2,
 ) -> tuple[AdaptationState, Array]:
     """Learn from one step of a group.
 
     Parameters
     ----------
     positions : where the chains are now, ``f[chain, dim]``
+    gradients : of the log density there, where the metric uses them
     acceptance : of the step, ``f[chain]``
     progress : the part of the warmup's budget that is spent. The step is never behind it: where steps
         are costly, the phases are as long in gradients as they would have been in steps, and the last
         one, in which the step size settles, has the last `SETTLING` of the budget.
+    unit_time : the integration time for a longest scale of 1, where the time follows that
 
     Returns
     -------
     the state after the step, gradients spent by each chain
     """
     windows = config.windows
-    tuning, averaging, welford, step, closed = state
-    adapts_step, adapts_metric = config.step_size is None, config.metric != "identity"
-
-    if adapts_step:
-        averaging = update_averaging(averaging, jnp.mean(acceptance), config.target_acceptance)
-        tuning = tuning._replace(step_size=jnp.exp(averaging.log_step_size))
-    slow = (step >= windows.slow_start) & (closed < len(windows.ends))
-    if adapts_metric:
-        welford = jax.lax.cond(slow, update_welford, lambda w, _: w, welford, positions)
+    step, closed = state.step, state.closed
+    if config.step_size is None:
+        averaging = update_averaging(
+            state.averaging, jnp.mean(acceptance), config.target_acceptance, **_constants(config)
+        )
+        tuning = state.tuning._replace(step_size=jnp.exp(averaging.log_step_size))
+        state = state._replace(tuning=tuning, averaging=averaging)
 
     due = jnp.minimum(progress / (1.0 - SETTLING), 1.0) * windows.final_start
     next_step = jnp.maximum(due.astype(step.dtype), step + 1)
-    ended = jnp.sum(next_step >= jnp.asarray(windows.ends, step.dtype)).astype(closed.dtype)
-    closes = (ended > closed) & (welford.observations >= MIN_OBSERVATIONS)
-
-    def close_window() -> tuple[Tuning, DualAveraging, Welford, Array]:
-        fresh = start_welford(welford.mean.shape[0], config.metric == "dense", welford.mean.dtype)
-        metric = make_metric(regularized_variance(welford))
-        # A covariance that overflows or that rounding leaves indefinite has no finite factor: every
-        # momentum would be NaN for the rest of the run.
-        usable = jnp.all(jnp.isfinite(metric.factor))
-        metric = jax.tree.map(lambda new, old: jnp.where(usable, new, old), metric, tuning.metric)
-        renewed = tuning._replace(metric=metric)
-        if not adapts_step:
-            return renewed, averaging, fresh, jnp.int32(0)
-        step_size, spent = reasonable_step_size(key, density, positions, renewed)
-        renewed = renewed._replace(step_size=step_size)
-        return renewed, start_averaging(step_size), fresh, spent
-
     spent = jnp.int32(0)
-    if adapts_metric:
-        tuning, averaging, welford, spent = jax.lax.cond(
-            closes, close_window, lambda: (tuning, averaging, welford, spent)
+    if config.metric != "identity" and len(windows.ends):
+        slow = (step >= windows.slow_start) & (closed < len(windows.ends))
+        state = jax.lax.cond(slow, _observe, lambda s, *_: s, state, positions, gradients)
+        ended = jnp.sum(next_step >= jnp.asarray(windows.ends, step.dtype)).astype(closed.dtype)
+        state, spent = jax.lax.cond(
+            (ended > closed) & (state.window.positions.observations >= MIN_OBSERVATIONS),
+            lambda: _close_window(config, key, density, state, positions, ended),
+            lambda: (state, jnp.int32(0)),
         )
-    closed = jnp.where(closes, ended, closed)
-    return AdaptationState(tuning, averaging, welford, next_step, closed), spent
+    if state.scale is not None:
+        # The window's mean serves the last phase too, in which the window stands still.
+        deviations = positions - state.window.positions.mean
+        scale = update_scale(state.scale, state.tuning.metric, deviations)
+        begun = step >= windows.last_start
+        scale = jax.tree.map(lambda new, old: jnp.where(begun, new, old), scale, state.scale)
+        tuning = state.tuning._replace(integration_time=quarter_period(scale, unit_time))
+        state = state._replace(scale=scale, tuning=tuning)
+    return state._replace(step=next_step), spent
+
+
+def _observe(state: AdaptationState, positions: Array, gradients: Array | None) -> AdaptationState:
+    later = state.next_window
+    return state._replace(
+        window=update_moments(state.window, positions, gradients),
+        next_window=later and update_moments(later, positions, gradients),
+    )
+
+
+def _close_window(
+    config: WindowedAdaptation,
+    key: Array,
+    density: Density,
+    state: AdaptationState,
+    positions: Array,
+    ended: Array,
+) -> tuple[AdaptationState, Array]:
+    """Set the metric, find a step size for it, go on with the next window."""
+    tuning = state.tuning._replace(metric=_renewed(state))
+    averaging, spent = state.averaging, jnp.int32(0)
+    if config.step_size is None:
+        step_size, spent = reasonable_step_size(key, density, positions, tuning.step_size, tuning.metric)
+        tuning, averaging = tuning._replace(step_size=step_size), _start_averaging(config, step_size)
+    empty = jax.tree.map(jnp.zeros_like, state.window)
+    if (window := state.next_window) is None:
+        return AdaptationState(tuning, averaging, empty, None, state.step, ended, state.scale), spent
+    # A successor with too few positions waits for more, and the old window serves on.
+    succeeds = window.positions.observations >= MIN_OBSERVATIONS
+    window, later = jax.tree.map(
+        lambda new, old: jnp.where(succeeds, new, old), (window, empty), (state.window, window)
+    )
+    return AdaptationState(tuning, averaging, window, later, state.step, ended, state.scale), spent
+
+
+def _renewed(state: AdaptationState) -> Metric:
+    """The metric that the window says, or the old one.
+
+    A covariance that overflows or that rounding leaves indefinite has no finite factor: every momentum
+    would be NaN for the rest of the run.
+    """
+    old = state.tuning.metric
+    metric = make_metric(estimated(state.window, old.inverse_mass_matrix))
+    usable = jnp.all(jnp.isfinite(metric.factor))
+    return jax.tree.map(lambda a, b: jnp.where(usable, a, b), metric, old)
+
+
+def _start_averaging(config: WindowedAdaptation, step_size: Array) -> DualAveraging:
+    return start_averaging(step_size, center=10.0 if config.schedule == "stan" else 1.0)
+
+
+def _constants(config: WindowedAdaptation) -> dict[str, float]:
+    return {} if config.schedule == "stan" else {"gamma": GENTLE}
+
+
+def settle(config: WindowedAdaptation, states: Sequence[AdaptationState]) -> list[AdaptationState]:
+    """Where all groups stand at the beginning of the last phase: with one metric and one step size.
+
+    So each finds its step size for the metric that all will sample with. In Stan's schedule groups
+    remain on their own.
+    """
+    if config.schedule == "stan":
+        return list(states)
+    shared = shared_tuning([finish_adaptation(config, state) for state in states])
+    averaging = _start_averaging(config, shared.step_size)
+    return [state._replace(tuning=shared, averaging=averaging) for state in states]
 
 
 def finish_adaptation(config: WindowedAdaptation, state: AdaptationState) -> Tuning:
@@ -372,4 +323,5 @@ def shared_tuning(tunings: Sequence[Tuning]) -> Tuning:
     step_size = jnp.median(jnp.stack([t.step_size for t in tunings]))
     inverses = jnp.stack([t.metric.inverse_mass_matrix for t in tunings])
     inverse = jnp.mean(inverses, axis=0) if inverses.ndim == 3 else jnp.median(inverses, axis=0)
-    return Tuning(step_size, make_metric(inverse))
+    times = [t.integration_time for t in tunings if t.integration_time is not None]
+    return Tuning(step_size, make_metric(inverse), jnp.median(jnp.stack(times)) if times else None)

@@ -54,6 +54,9 @@ class Kernel(NamedTuple):
     """``(key, state) -> (state, info)``, leaving the target invariant"""
     position: Callable[[Any], Array]
     """``state -> f[dim]``"""
+    gradient: Callable[[Any], Array] | None = None
+    """``state -> f[dim]``: the gradient of the log density at the position, evaluated already; None
+    where the state does not hold it."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ class Run:
     """The oracle's own count over all chains and both phases; None where it keeps none."""
     timing: Timing
     layout: str
-    """How the chains ran: ``"lockstep"`` (vmapped) or ``"independent"`` (one program a chain)."""
+    """How the chains ran together: ``"lockstep"``, ``"masked"`` or ``"independent"`` (`layouts`)."""
     tuning: dict[str, np.ndarray]
     """What all chains sampled with: ``step_size`` ``f[]``, ``inverse_mass_matrix``."""
     warnings: tuple[str, ...] = ()

@@ -1,9 +1,7 @@
 """The generic driver: runs any kernel on any target within a budget.
 
-Chains run in *groups* that share a tuning. A sampler whose steps all cost the same (HMC) runs its
-chains as one group in lockstep, vmapped; a sampler whose steps differ in cost (NUTS, delayed
-rejection) runs one group a chain, each a program of its own, from Python threads, because under
-``vmap`` all chains would pay for the longest. Kernels know nothing of this.
+Chains run in *groups* that share a tuning: all chains in one group, vmapped, or one group a chain,
+each a program of its own, called from Python threads (`layouts`). Kernels know nothing of this.
 
 Draws do not depend on how the work was cut into chunks, on the number of threads or on progress
 reports: every step's key is derived from the chain's key and the step's number.
@@ -15,14 +13,27 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ..models.target import Counts, Target
-from .adaptation import finish_adaptation, shared_tuning
+from ..models.target import Counts, Density, Target
+from .adaptation import Tuning, finish_adaptation, settle, shared_tuning
 from .base import Budget, Cost, Info, Progress, Run, Timing, chain_keys
-from .programs import BUFFER, INITIAL_RADIUS, INITIAL_TRIES, Chunk, Group, KernelSampler, programs_for
+from .layouts import choose_layout, density_for, idle_lanes
+from .programs import (
+    BUFFER,
+    INITIAL_RADIUS,
+    INITIAL_TRIES,
+    Chunk,
+    Group,
+    KernelSampler,
+    Programs,
+    programs_for,
+    trajectory_of,
+)
 from .timing import Clock, worker_threads
+from .trajectory_time import PILOT_PERCENTILE
 
 CHUNKS = 32
 """About as many calls does a run consist of, so that it can report and be interrupted."""
@@ -56,12 +67,14 @@ def run_kernel(
     Raises
     ------
     ValueError
-        If no initial position of finite density is found, or the budget leaves no draw.
+        If no initial position of finite density is found, the budget leaves no draw, or the chains
+        cannot run as the configuration's ``execution`` asks.
     """
     if chains < 1:
         raise ValueError(f"chains={chains}: at least one chain is needed")
-    adaptation, density = sampler.adaptation, target.density
-    size = chains if sampler.layout == "lockstep" else 1
+    layout, adaptation = choose_layout(sampler, target), sampler.adaptation
+    density = density_for(layout, target.density)
+    size = 1 if layout == "independent" else chains
     all_keys = chain_keys(key, chains)
     keys = [all_keys[i : i + size] for i in range(0, chains, size)]
     programs = programs_for(sampler, target.dim)
@@ -76,13 +89,20 @@ def run_kernel(
 
         warmup_budget = int(adaptation.budget_fraction * budget.gradients)
         stop = max(int(g.spent.max()) for g in groups)
-        while adaptation.adapts and any(
-            g.adaptation.step < adaptation.num_warmup and g.spent.max() < warmup_budget for g in groups
-        ):
-            stop = min(warmup_budget, stop + max(1, budget.gradients // CHUNKS))
-            warm = (np.int64(stop), np.int64(warmup_budget))
-            groups = list(pool.map(lambda g, w=warm: programs.warm(clock, density, g, *w), groups))
-            report("warmup", _total(groups), 0)
+        for until in (adaptation.windows.final_start, adaptation.num_warmup):
+            while adaptation.adapts and any(
+                g.adaptation.step < until and g.spent.max() < warmup_budget for g in groups
+            ):
+                stop = min(warmup_budget, stop + max(1, budget.gradients // CHUNKS))
+                warm = (np.int64(until), np.int64(stop), np.int64(warmup_budget))
+                groups = list(pool.map(lambda g, w=warm: programs.warm(clock, density, g, *w), groups))
+                report("warmup", _total(groups), 0)
+            if until < adaptation.num_warmup:
+                settled = settle(adaptation, [g.adaptation for g in groups])
+                groups = [g._replace(adaptation=a) for g, a in zip(groups, settled, strict=True)]
+                trajectory = trajectory_of(sampler)
+                if trajectory is not None and trajectory.finds == "nuts":
+                    groups = _piloted(programs, clock, density, groups, warmup_budget, pool)
         warmup, warmup_seconds = _cost(groups), clock.lap()
         tuning = shared_tuning([finish_adaptation(adaptation, g.adaptation) for g in groups])
 
@@ -118,12 +138,52 @@ def run_kernel(
         sampling=Cost(*(a - b for a, b in zip(_cost(groups), warmup, strict=True))),
         executed=_since(before, target.counter.read()) if before and target.counter else None,
         timing=Timing(clock.compile_seconds, warmup_seconds, sampling_seconds),
-        layout=sampler.layout,
-        tuning={
-            "step_size": np.asarray(tuning.step_size),
-            "inverse_mass_matrix": np.asarray(tuning.metric.inverse_mass_matrix),
-        },
+        layout=layout,
+        warnings=idle_lanes(layout, np.asarray(info.cost.gradients)),
+        tuning=_found(tuning),
     )
+
+
+def _found(tuning: Tuning) -> dict[str, np.ndarray]:
+    found = {
+        "step_size": np.asarray(tuning.step_size),
+        "inverse_mass_matrix": np.asarray(tuning.metric.inverse_mass_matrix),
+    }
+    if tuning.integration_time is not None:
+        found["integration_time"] = np.asarray(tuning.integration_time)
+    return found
+
+
+def _piloted(
+    programs: Programs,
+    clock: Clock,
+    density: Density,
+    groups: list[Group],
+    warmup_budget: int,
+    pool: ThreadPoolExecutor,
+) -> list[Group]:
+    """The groups with the integration time that a pilot of NUTS finds, the same for all.
+
+    Where the warmup's budget is spent before, there is no pilot, and the time stays what the
+    configuration says.
+    """
+    tuning = shared_tuning([g.adaptation.tuning for g in groups])
+    results = list(
+        pool.map(lambda g: programs.pilot(clock, density, g, tuning, np.int64(warmup_budget)), groups)
+    )
+    times = np.concatenate([np.asarray(times).ravel() for _, times in results])
+    times = times[np.isfinite(times)]
+    if not times.size:
+        return [group for group, _ in results]
+    time = np.percentile(times, PILOT_PERCENTILE)
+    return [
+        g._replace(
+            adaptation=g.adaptation._replace(
+                tuning=g.adaptation.tuning._replace(integration_time=jnp.asarray(time))
+            )
+        )
+        for g, _ in results
+    ]
 
 
 class _Spent(NamedTuple):

@@ -23,7 +23,9 @@ from .integrators import (
     log_joint,
     trajectory,
 )
+from .layouts import Execution
 from .metrics import sample_momentum
+from .stages import log_uniform
 
 
 class HMCState(NamedTuple):
@@ -53,12 +55,6 @@ def moved(state: HMCState, point: PhasePoint) -> HMCState:
     return HMCState(point.position, point.log_density, point.gradient, state.iteration + 1)
 
 
-def log_uniform(key: Array, stage: int) -> Array:
-    """log u of the acceptance test of a stage, u ~ U(0, 1]; a stream of its own for every stage."""
-    u = jax.random.uniform(jax.random.fold_in(key, stage))
-    return jnp.log1p(-u)
-
-
 @dataclass(frozen=True)
 class HMC:
     """Metropolis-adjusted leapfrog trajectories whose length does not depend on the state.
@@ -67,12 +63,14 @@ class HMC:
     ----------
     trajectory : how far to integrate.
     adaptation : how the step size and the metric are found.
+    execution : how the chains run together; see `layouts`.
     """
 
     trajectory: TrajectoryLength = field(default_factory=TrajectoryLength)
     adaptation: WindowedAdaptation = field(default_factory=WindowedAdaptation)
+    execution: Execution = "auto"
 
-    layout: ClassVar[str] = "lockstep"
+    equal_steps: ClassVar[bool] = True
     run = run_kernel
 
     def kernel(self, density: Density, tuning: Tuning) -> Kernel:
@@ -81,7 +79,7 @@ class HMC:
         def step(key: Array, state: HMCState) -> tuple[HMCState, Info]:
             key_momentum, key_accept = jax.random.split(key)
             start = refresh(key_momentum, state, tuning)
-            steps = self.trajectory.steps(state.iteration, tuning.step_size)
+            steps = self.trajectory.steps(state.iteration, tuning.step_size, tuning.integration_time)
             end = trajectory(density, tuning.metric, start, tuning.step_size, steps)
 
             energy_change = log_joint(tuning.metric, start) - log_joint(tuning.metric, end)
@@ -104,4 +102,5 @@ class HMC:
             init=lambda key, position: init(density, position),
             step=step,
             position=lambda state: state.position,
+            gradient=lambda state: state.gradient,
         )

@@ -8,7 +8,7 @@ volume-preserving and reversible, and an end point there has log joint density �
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,20 +41,32 @@ def flip(point: PhasePoint) -> PhasePoint:
     return point._replace(momentum=-point.momentum)
 
 
-def leapfrog(density: Density, metric: Metric, point: PhasePoint, step_size: Array) -> PhasePoint:
-    """One kick–drift–kick step; one gradient (Duane et al. 1987; Neal 2011, eqs. 2.28–2.30)."""
+def leapfrog(
+    density: Density,
+    metric: Metric,
+    point: PhasePoint,
+    step_size: Array,
+    active: Array | None = None,
+) -> PhasePoint:
+    """One kick–drift–kick step; one gradient (Duane et al. 1987; Neal 2011, eqs. 2.28–2.30).
+
+    ``active`` is as in `Density.value_and_grad`.
+    """
     half = point.momentum + 0.5 * step_size * point.gradient
     position = point.position + step_size * velocity(metric, half)
-    log_density, gradient = density.value_and_grad(position)
+    log_density, gradient = density.value_and_grad(position, active)
     return PhasePoint(position, half + 0.5 * step_size * gradient, log_density, gradient)
 
 
 def trajectory(
     density: Density, metric: Metric, start: PhasePoint, step_size: Array, num_steps: Array | int
 ) -> PhasePoint:
-    """The end of ``num_steps`` leapfrog steps; ``num_steps`` gradients."""
+    """The end of ``num_steps`` leapfrog steps; ``num_steps`` gradients.
+
+    Under ``vmap`` the loop lasts as long as the longest chain's; the others are inactive meanwhile.
+    """
     return jax.lax.fori_loop(
-        0, num_steps, lambda _, point: leapfrog(density, metric, point, step_size), start
+        0, num_steps, lambda i, point: leapfrog(density, metric, point, step_size, i < num_steps), start
     )
 
 
@@ -79,21 +91,29 @@ class TrajectoryLength:
     ----------
     integration_time : in the units of the adapted metric; π/2 decorrelates a standard Gaussian. The
         number of steps is the time over the step size.
-    num_integration_steps : a fixed number of steps instead of a fixed time.
+    rule : how warmup finds the time. ``"fixed"``: it is ``integration_time``. ``"scale"``:
+        ``integration_time`` times the longest scale of the draws in the units of the metric, which
+        costs nothing. ``"nuts"``: the 90th percentile of the lengths of NUTS trajectories in a pilot,
+        as in the scripts of Modi, Barnett & Carpenter (2023); ``integration_time`` until there is one.
+    num_integration_steps : a fixed number of steps instead of a time; there is then no rule.
     jitter : each length is scaled by a factor in (1 − jitter, 1 + jitter), which avoids the
-        periodic orbits that a fixed length can fall into.
+        periodic orbits that a fixed length can fall into. A trajectory of a quarter period of the
+        longest scale may be a whole period of another one: little jitter is not enough for that.
     max_num_integration_steps : a cap. It binds early in warmup, when the metric does not know the
         scales yet and the integration time would ask for thousands of steps.
     """
 
     integration_time: float = 1.5707963267948966
+    rule: Literal["fixed", "scale", "nuts"] = "scale"
     num_integration_steps: int | None = None
-    jitter: float = 0.2
+    jitter: float = 0.6
     max_num_integration_steps: int = 128
 
     def __post_init__(self) -> None:
         if not self.integration_time > 0:
             raise ValueError(f"integration_time={self.integration_time}: give a positive time")
+        if self.rule not in ("fixed", "scale", "nuts"):
+            raise ValueError(f"rule={self.rule!r}: give 'fixed', 'scale' or 'nuts'")
         if self.num_integration_steps is not None and self.num_integration_steps < 1:
             raise ValueError(f"num_integration_steps={self.num_integration_steps}: give at least 1")
         if self.max_num_integration_steps < 1:
@@ -101,11 +121,20 @@ class TrajectoryLength:
         if not 0 <= self.jitter < 1:
             raise ValueError(f"jitter={self.jitter}: give a value in [0, 1)")
 
-    def steps(self, iteration: Array, step_size: Array) -> Array:
-        """Leapfrog steps of the trajectory at ``iteration``, at least one: ``i[]``."""
+    @property
+    def finds(self) -> Literal["fixed", "scale", "nuts"]:
+        """The rule in force."""
+        return self.rule if self.num_integration_steps is None else "fixed"
+
+    def steps(self, iteration: Array, step_size: Array, found: Array | None = None) -> Array:
+        """Leapfrog steps of the trajectory at ``iteration``, at least one: ``i[]``.
+
+        ``found`` is the integration time that warmup found by the rule, ``f[]``.
+        """
+        time = self.integration_time if found is None else found
         scale = 1.0 + self.jitter * (2.0 * van_der_corput(iteration) - 1.0)
         if self.num_integration_steps is not None:
             steps = jnp.round(scale * self.num_integration_steps)
         else:
-            steps = jnp.ceil(scale * self.integration_time / step_size)
+            steps = jnp.ceil(scale * time / step_size)
         return jnp.clip(steps, 1, self.max_num_integration_steps).astype(jnp.int32)

@@ -29,10 +29,21 @@ def make_metric(inverse_mass_matrix: Array) -> Metric:
 
 
 def sample_momentum(key: Array, metric: Metric) -> Array:
-    """p ~ N(0, M): ``f[dim]``. With M⁻¹ = L Lᵀ, p = L⁻ᵀ z."""
+    """p ~ N(0, M): ``f[dim]``."""
     factor = metric.factor
-    z = jax.random.normal(key, factor.shape[:1], factor.dtype)
+    return coloured(metric, jax.random.normal(key, factor.shape[:1], factor.dtype))
+
+
+def coloured(metric: Metric, z: Array) -> Array:
+    """The momentum p = L⁻ᵀ z, where M⁻¹ = L Lᵀ: z ~ N(0, I) gives p ~ N(0, M)."""
+    factor = metric.factor
     return solve_triangular(factor, z, lower=True, trans="T") if factor.ndim == 2 else z / factor
+
+
+def whitened(metric: Metric, momentum: Array) -> Array:
+    """z = Lᵀ p, the inverse of `coloured`."""
+    factor = metric.factor
+    return factor.T @ momentum if factor.ndim == 2 else factor * momentum
 
 
 def velocity(metric: Metric, momentum: Array) -> Array:

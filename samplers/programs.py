@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
@@ -15,11 +16,14 @@ from .adaptation import (
     Tuning,
     WindowedAdaptation,
     adapt,
-    over_group,
+    first_tuning,
     start_adaptation,
 )
 from .base import Cost, Info, Kernel, add_cost
+from .groups import over_group
+from .integrators import TrajectoryLength
 from .timing import Program
+from .trajectory_time import pilot
 
 INITIAL_RADIUS = 2.0
 """Chains start uniformly in (−2, 2) in every unconstrained coordinate, as in Stan."""
@@ -35,7 +39,13 @@ class KernelSampler(Protocol):
     @property
     def adaptation(self) -> WindowedAdaptation: ...
 
-    layout: ClassVar[str]
+    @property
+    def execution(self) -> str:
+        """How the chains run together: one of `layouts.EXECUTIONS`."""
+        ...
+
+    equal_steps: ClassVar[bool]
+    """Whether the steps of all chains cost the same at every iteration."""
 
     def kernel(self, density: Density, tuning: Tuning) -> Kernel: ...
 
@@ -73,7 +83,10 @@ class Programs(NamedTuple):
     start: Program
     """``(density, keys) -> Group``"""
     warm: Program
-    """``(density, group, stop, warmup budget) -> Group``: until ``stop`` gradients are spent"""
+    """``(density, group, until, stop, warmup budget) -> Group``: to the step ``until``, or until ``stop``
+    gradients are spent"""
+    pilot: Program
+    """``(density, group, tuning, warmup budget) -> (Group, f[chain, step])``: NUTS trajectories' times"""
     sample: Program
     """``(density, group, tuning, wanted, budget) -> (Group, Chunk)``"""
 
@@ -84,6 +97,7 @@ def programs_for(sampler: KernelSampler, dim: int) -> Programs:
     return Programs(
         start=Program(functools.partial(_start, sampler, dim)),
         warm=Program(functools.partial(_warm, sampler)),
+        pilot=Program(functools.partial(_pilot, sampler)),
         sample=Program(functools.partial(_sample, sampler)),
     )
 
@@ -94,7 +108,12 @@ def _start(sampler: KernelSampler, dim: int, density: Density, keys: Array) -> G
     positions, evaluated, finite, tries = _initial_positions(density, streams[:, 0], dim)
     # The evaluations are handed on: XLA would merge a second one with the one of `kernel.init`, and
     # fewer would be executed than are counted.
-    adaptation, spent = start_adaptation(sampler.adaptation, streams[0, 1], density, positions, evaluated)
+    config, trajectory = sampler.adaptation, trajectory_of(sampler)
+    first = first_tuning(config, dim, positions.dtype, trajectory)
+    gradients = config.uses_gradients(sampler.kernel(density, first))
+    adaptation, spent = start_adaptation(
+        config, streams[0, 1], density, positions, evaluated, gradients, trajectory
+    )
     kernel = sampler.kernel(density, adaptation.tuning)
     states, cost = over_group(kernel.init)(streams[:, 2], positions)
     chains = keys.shape[0]
@@ -138,8 +157,10 @@ def _initial_positions(density: Density, keys: Array, dim: int) -> _Initial:
     return jax.lax.while_loop(lambda c: ~jnp.all(c.finite) & (c.tries < INITIAL_TRIES), body, start)
 
 
-def _warm(sampler: KernelSampler, density: Density, group: Group, stop: Array, budget: Array) -> Group:
-    config = sampler.adaptation
+def _warm(
+    sampler: KernelSampler, density: Density, group: Group, until: Array, stop: Array, budget: Array
+) -> Group:
+    config, trajectory = sampler.adaptation, trajectory_of(sampler)
 
     def body(group: Group) -> Group:
         state = group.adaptation
@@ -153,16 +174,41 @@ def _warm(sampler: KernelSampler, density: Density, group: Group, stop: Array, b
             density,
             state,
             over_group(kernel.position)(states),
+            over_group(kernel.gradient)(states)
+            if kernel.gradient and config.uses_gradients(kernel)
+            else None,
             info.acceptance,
             progress=jnp.max(spent) / budget,
+            **({"unit_time": trajectory.integration_time} if trajectory else {}),
         )
         cost = add_cost(group.cost, add_cost(info.cost, _counted(Cost(extra), spent.shape)))
         return group._replace(states=states, adaptation=state, cost=cost)
 
     def unfinished(group: Group) -> Array:
-        return (group.adaptation.step < config.num_warmup) & (jnp.max(group.spent) < stop)
+        return (group.adaptation.step < until) & (jnp.max(group.spent) < stop)
 
     return jax.lax.while_loop(unfinished, body, group)
+
+
+def _pilot(
+    sampler: KernelSampler, density: Density, group: Group, tuning: Tuning, budget: Array
+) -> tuple[Group, Array]:
+    from .peers.blackjax import NUTS  # which is itself run by the driver, above this floor
+
+    trajectory = trajectory_of(sampler)
+    assert trajectory is not None
+    doublings = max(1, (trajectory.max_num_integration_steps + 1).bit_length() - 1)
+    kernel = NUTS(max_num_doublings=doublings).kernel(density, tuning)
+    position = over_group(sampler.kernel(density, tuning).position)
+    key = jax.random.fold_in(group.keys[0], 4)
+    times, spent = pilot(kernel, key, position(group.states), tuning.step_size, budget - jnp.max(group.spent))
+    return group._replace(cost=add_cost(group.cost, _counted(Cost(gradients=spent), spent.shape))), times
+
+
+def trajectory_of(sampler: KernelSampler) -> TrajectoryLength | None:
+    """How far a sampler integrates, None for samplers that decide as they go."""
+    found = getattr(sampler, "trajectory", None)
+    return found if isinstance(found, TrajectoryLength) else None
 
 
 def _sample(
@@ -213,6 +259,18 @@ def _step(
     kernel = sampler.kernel(density, tuning)
     states, info = over_group(kernel.step)(jax.vmap(key_of)(group.keys), group.states)
     return states, info._replace(cost=_counted(info.cost, group.spent.shape))
+
+
+def trace_step(sampler: KernelSampler, density: Density, dim: int, started: Callable[[], None]) -> None:
+    """Trace a start and then a sampling step of two chains together, executing nothing.
+
+    ``started`` is called in between.
+    """
+    group = jax.eval_shape(
+        lambda keys: _start(sampler, dim, density, keys), jax.random.split(jax.random.key(0))
+    )
+    started()
+    jax.eval_shape(lambda g: _step(sampler, density, g.adaptation.tuning, g, 3, 0), group)
 
 
 def _counted(cost: Cost, shape: tuple[int, ...]) -> Cost:

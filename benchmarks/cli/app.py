@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from . import compare, database, doctor, reference
+from . import compare, database, doctor, reference, reproduce
 from .errors import user_errors
 from .options import examples
 
@@ -61,6 +61,7 @@ def essper(
 app.command(name="compare", epilog=compare.COMPARE_EXAMPLES)(compare.compare)
 app.command(name="report", epilog=compare.REPORT_EXAMPLES)(compare.report)
 app.add_typer(reference.app, name="reference")
+app.command(name="reproduce", epilog=reproduce.EXAMPLES)(reproduce.reproduce)
 app.command(
     name="list",
     epilog=examples(

@@ -25,6 +25,13 @@ def callback_value_and_grad(model_id: Array, x: Array) -> tuple[Array, Array]:
     return jax.pure_callback(_host_value_and_grad, shapes, model_id, x, vmap_method="expand_dims")
 
 
+def callback_masked_value_and_grad(model_id: Array, x: Array, active: Array) -> tuple[Array, Array]:
+    """As `native.stan_masked_value_and_grad`, by ``jax.pure_callback``."""
+    x = stan_point(x)
+    shapes = value_and_gradient_shapes(x)
+    return jax.pure_callback(_host_value_and_grad, shapes, model_id, x, active, vmap_method="expand_dims")
+
+
 def _value(model_id: Array, x: Array) -> Array:
     return jax.pure_callback(_host_value, VALUE, model_id, x, vmap_method="expand_dims")
 
@@ -47,6 +54,7 @@ class CallbackOracle:
     """The same as `native.NativeOracle`, through Python."""
 
     value_and_grad = staticmethod(callback_value_and_grad)
+    masked = staticmethod(callback_masked_value_and_grad)
     value = staticmethod(callback_value)
 
     def __init__(self, model: Any, *, thread_safe: bool) -> None:
@@ -118,11 +126,12 @@ class CallbackOracle:
             self._counts = Counts(old.gradients + gradients, old.densities + densities, old.failed + failed)
 
 
-def _lanes(model_id: Any, x: Any) -> tuple[np.ndarray, np.ndarray]:
+def _lanes(model_id: Any, x: Any, active: Any = True) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     # Operands of size 1 along an axis are shared by the lanes of that axis.
-    ids, points = np.asarray(model_id), np.asarray(x)
-    shape = np.broadcast_shapes(ids.shape, points.shape[:-1])
-    return np.broadcast_to(ids, shape), np.broadcast_to(points, (*shape, points.shape[-1]))
+    ids, points, flags = np.asarray(model_id), np.asarray(x), np.asarray(active)
+    shape = np.broadcast_shapes(ids.shape, points.shape[:-1], flags.shape)
+    points = np.broadcast_to(points, (*shape, points.shape[-1]))
+    return np.broadcast_to(ids, shape), points, np.broadcast_to(flags, shape)
 
 
 def _oracle(model_id: int, dim: int) -> CallbackOracle:
@@ -139,17 +148,19 @@ def _oracle(model_id: int, dim: int) -> CallbackOracle:
     return oracle
 
 
-def _host_value_and_grad(model_id: Any, x: Any) -> tuple[np.ndarray, np.ndarray]:
-    ids, points = _lanes(model_id, x)
-    value, gradient = np.empty(ids.shape), np.empty(points.shape)
+def _host_value_and_grad(model_id: Any, x: Any, active: Any = True) -> tuple[np.ndarray, np.ndarray]:
+    ids, points, flags = _lanes(model_id, x, active)
+    value, gradient = np.full(ids.shape, -np.inf), np.zeros(points.shape)
     for lane in np.ndindex(ids.shape):
         point = np.ascontiguousarray(points[lane])
-        value[lane], gradient[lane] = _oracle(int(ids[lane]), point.size).evaluate_gradient(point)
+        oracle = _oracle(int(ids[lane]), point.size)
+        if flags[lane]:
+            value[lane], gradient[lane] = oracle.evaluate_gradient(point)
     return value, gradient
 
 
 def _host_value(model_id: Any, x: Any) -> np.ndarray:
-    ids, points = _lanes(model_id, x)
+    ids, points, _ = _lanes(model_id, x)
     value = np.empty(ids.shape)
     for lane in np.ndindex(ids.shape):
         point = np.ascontiguousarray(points[lane])

@@ -49,6 +49,12 @@ void TakeError(Model& model, char* error) noexcept {
   if (error) model.free_error(error);
 }
 
+// What an evaluation that fails, and one that is left out, leave behind.
+void WriteNothing(double* value, double* gradient, int64_t dim) noexcept {
+  *value = -std::numeric_limits<double>::infinity();
+  if (gradient) std::fill_n(gradient, dim, 0.0);
+}
+
 // One evaluation; false where it failed. `gradient` is null for the value alone.
 bool EvaluateOne(Model& model, const double* x, double* value, double* gradient) noexcept {
   char* error = nullptr;
@@ -65,14 +71,11 @@ bool EvaluateOne(Model& model, const double* x, double* value, double* gradient)
                                               : "the log density is not finite");
     }
   }
-  if (!good) {
-    *value = -std::numeric_limits<double>::infinity();
-    if (gradient) std::fill_n(gradient, model.dim, 0.0);
-  }
+  if (!good) WriteNothing(value, gradient, model.dim);
   return good;
 }
 
-// Lanes [first, first + size) of a call, all of them on one model.
+// Some lanes of a call, all of them on one model: those listed, or else [first, first + size).
 struct Batch {
   Model& model;
   const double* x;
@@ -81,15 +84,17 @@ struct Batch {
   double* gradient;  // null for values alone
   int64_t first;
   int64_t size;
+  const int64_t* listed = nullptr;
 
   Kind kind() const { return gradient ? kGradient : kDensity; }
 
-  // Evaluates lanes [begin, end), counted from `first`; returns how many failed.
+  // Evaluates the batch's lanes [begin, end); returns how many failed.
   int64_t Evaluate(int64_t begin, int64_t end) const noexcept {
     const DefaultFloatingPoint floating_point;
     const int64_t dim = model.dim;
     int64_t failed = 0;
-    for (int64_t lane = first + begin; lane < first + end; ++lane) {
+    for (int64_t k = begin; k < end; ++k) {
+      const int64_t lane = listed ? listed[k] : first + k;
       failed += !EvaluateOne(model, x + x_lane(lane) * dim, value + lane,
                              gradient ? gradient + lane * dim : nullptr);
     }

@@ -13,6 +13,7 @@
 #include <limits>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -40,16 +41,43 @@ std::string Shape(ffi::Span<const int64_t> dims) {
   return text + "]";
 }
 
-// Evaluates every lane of a call; neighbouring lanes on one model go together.
+// Evaluates those lanes of a batch that the mask lets through.
+void RunMasked(Batch batch, const bool* mask, const LaneMap& mask_lane, ffi::ThreadPool& pool) {
+  std::vector<int64_t> active;
+  active.reserve(static_cast<size_t>(batch.size));
+  const int64_t dim = batch.model.dim;
+  for (int64_t lane = batch.first; lane < batch.first + batch.size; ++lane) {
+    if (mask[mask_lane(lane)]) {
+      active.push_back(lane);
+    } else {
+      WriteNothing(batch.value + lane, batch.gradient + lane * dim, dim);
+    }
+  }
+  if (active.empty()) return;
+  batch.size = static_cast<int64_t>(active.size());
+  batch.listed = active.data();
+  Run(batch, pool);
+}
+
+// Evaluates the lanes of a call, all of them where there is no mask; neighbouring lanes on one
+// model go together.
 ffi::Error EvaluateLanes(ffi::ThreadPool& pool, const ffi::Buffer<ffi::S64>& id,
-                         const ffi::Buffer<ffi::F64>& x, ffi::Span<const int64_t> lanes,
-                         double* value, double* gradient) {
+                         const ffi::Buffer<ffi::F64>& x, const ffi::Buffer<ffi::PRED>* mask,
+                         ffi::Span<const int64_t> lanes, double* value, double* gradient) {
   const auto id_dims = id.dimensions(), x_dims = x.dimensions();
   const auto id_lane = LaneMap::Make(lanes, id_dims);
   const auto x_lane = LaneMap::Make(lanes, x_dims);
   if (!id_lane || !x_lane || id_dims.size() != lanes.size() || x_dims.size() != lanes.size() + 1) {
     return Invalid("model ids " + Shape(id_dims) + " and points " + Shape(x_dims) +
                    " cannot be broadcast to lanes " + Shape(lanes));
+  }
+  std::optional<LaneMap> mask_lane;
+  if (mask) {
+    const auto mask_dims = mask->dimensions();
+    mask_lane = LaneMap::Make(lanes, mask_dims);
+    if (!mask_lane || mask_dims.size() != lanes.size()) {
+      return Invalid("a mask " + Shape(mask_dims) + " cannot be broadcast to lanes " + Shape(lanes));
+    }
   }
   int64_t size = 1;
   for (int64_t n : lanes) size *= n;
@@ -71,7 +99,12 @@ ffi::Error EvaluateLanes(ffi::ThreadPool& pool, const ffi::Buffer<ffi::S64>& id,
       return Invalid("a point has " + std::to_string(x_dims.back()) + " coordinates, but model " +
                      std::to_string(model_id) + " has dimension " + std::to_string(model->dim));
     }
-    Run(Batch{*model, x.typed_data(), *x_lane, value, gradient, first, last - first}, pool);
+    const Batch batch{*model, x.typed_data(), *x_lane, value, gradient, first, last - first};
+    if (mask) {
+      RunMasked(batch, mask->typed_data(), *mask_lane, pool);
+    } else {
+      Run(batch, pool);
+    }
   }
   return ffi::Error::Success();
 }
@@ -88,8 +121,9 @@ ffi::Error Guarded(F&& body) noexcept {
   }
 }
 
-ffi::Error ValueAndGrad(ffi::ThreadPool pool, ffi::Buffer<ffi::S64> id, ffi::Buffer<ffi::F64> x,
-                        ffi::ResultBuffer<ffi::F64> value, ffi::ResultBuffer<ffi::F64> gradient) {
+ffi::Error Fused(ffi::ThreadPool& pool, const ffi::Buffer<ffi::S64>& id,
+                 const ffi::Buffer<ffi::F64>& x, const ffi::Buffer<ffi::PRED>* mask,
+                 ffi::ResultBuffer<ffi::F64>& value, ffi::ResultBuffer<ffi::F64>& gradient) noexcept {
   return Guarded([&] {
     const auto lanes = value->dimensions();
     if (x.dimensions().size() == 0 ||
@@ -97,14 +131,27 @@ ffi::Error ValueAndGrad(ffi::ThreadPool pool, ffi::Buffer<ffi::S64> id, ffi::Buf
       return Invalid("points " + Shape(x.dimensions()) + " and gradients " +
                      Shape(gradient->dimensions()) + " for values " + Shape(lanes));
     }
-    return EvaluateLanes(pool, id, x, lanes, value->typed_data(), gradient->typed_data());
+    return EvaluateLanes(pool, id, x, mask, lanes, value->typed_data(), gradient->typed_data());
   });
+}
+
+ffi::Error ValueAndGrad(ffi::ThreadPool pool, ffi::Buffer<ffi::S64> id, ffi::Buffer<ffi::F64> x,
+                        ffi::ResultBuffer<ffi::F64> value, ffi::ResultBuffer<ffi::F64> gradient) {
+  return Fused(pool, id, x, nullptr, value, gradient);
+}
+
+ffi::Error MaskedValueAndGrad(ffi::ThreadPool pool, ffi::Buffer<ffi::S64> id,
+                              ffi::Buffer<ffi::F64> x, ffi::Buffer<ffi::PRED> mask,
+                              ffi::ResultBuffer<ffi::F64> value,
+                              ffi::ResultBuffer<ffi::F64> gradient) {
+  return Fused(pool, id, x, &mask, value, gradient);
 }
 
 ffi::Error Value(ffi::ThreadPool pool, ffi::Buffer<ffi::S64> id, ffi::Buffer<ffi::F64> x,
                  ffi::ResultBuffer<ffi::F64> value) {
-  return Guarded(
-      [&] { return EvaluateLanes(pool, id, x, value->dimensions(), value->typed_data(), nullptr); });
+  return Guarded([&] {
+    return EvaluateLanes(pool, id, x, nullptr, value->dimensions(), value->typed_data(), nullptr);
+  });
 }
 
 }  // namespace
@@ -114,6 +161,15 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(essper_stan_value_and_grad, ValueAndGrad,
                                   .Ctx<ffi::ThreadPool>()
                                   .Arg<ffi::Buffer<ffi::S64>>()
                                   .Arg<ffi::Buffer<ffi::F64>>()
+                                  .Ret<ffi::Buffer<ffi::F64>>()
+                                  .Ret<ffi::Buffer<ffi::F64>>());
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(essper_stan_masked_value_and_grad, MaskedValueAndGrad,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<ffi::Buffer<ffi::S64>>()
+                                  .Arg<ffi::Buffer<ffi::F64>>()
+                                  .Arg<ffi::Buffer<ffi::PRED>>()
                                   .Ret<ffi::Buffer<ffi::F64>>()
                                   .Ret<ffi::Buffer<ffi::F64>>());
 

@@ -18,6 +18,7 @@ from .build import Handler, HandlerBuildError, handler
 from .oracle import VALUE, stan_point, value_and_gradient_shapes, with_gradient
 
 _VALUE_AND_GRAD = "essper_stan_value_and_grad"
+_MASKED = "essper_stan_masked_value_and_grad"
 _VALUE = "essper_stan_value"
 
 
@@ -30,6 +31,14 @@ def stan_value_and_grad(model_id: Array, x: Array) -> tuple[Array, Array]:
     x = stan_point(x)
     call = jax.ffi.ffi_call(_VALUE_AND_GRAD, value_and_gradient_shapes(x), vmap_method="expand_dims")
     value, gradient = call(model_id, x)
+    return value, gradient
+
+
+def stan_masked_value_and_grad(model_id: Array, x: Array, active: Array) -> tuple[Array, Array]:
+    """As `stan_value_and_grad` where ``active`` (``bool[]``) is True; elsewhere (−inf, 0), not evaluated."""
+    x = stan_point(x)
+    call = jax.ffi.ffi_call(_MASKED, value_and_gradient_shapes(x), vmap_method="expand_dims")
+    value, gradient = call(model_id, x, active)
     return value, gradient
 
 
@@ -86,7 +95,7 @@ def _load() -> Loaded | HandlerBuildError:
         _declare(library)
     except (OSError, AttributeError) as error:
         return HandlerBuildError(f"{found.path} cannot be loaded ({error}): delete it")
-    for name in (_VALUE_AND_GRAD, _VALUE):
+    for name in (_VALUE_AND_GRAD, _MASKED, _VALUE):
         jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(getattr(library, name)), platform="cpu")
     return Loaded(library, found)
 
@@ -126,6 +135,7 @@ class NativeOracle:
     """
 
     value_and_grad = staticmethod(stan_value_and_grad)
+    masked = staticmethod(stan_masked_value_and_grad)
     value = staticmethod(stan_value)
 
     def __init__(self, model: Any, *, thread_safe: bool, parallel: bool) -> None:

@@ -20,6 +20,7 @@ from ...models.target import Density
 from ..adaptation import Tuning, WindowedAdaptation
 from ..base import Cost, Info, Kernel
 from ..driver import run_kernel
+from ..layouts import Execution
 
 GRADIENTS_PER_STEP = {"velocity_verlet": 1, "mclachlan": 2, "yoshida": 3}
 """Gradients that one integration step costs; blackjax counts steps, not gradients."""
@@ -34,13 +35,15 @@ class NUTS:
     max_num_doublings : a trajectory has at most 2^this − 1 integration steps.
     integrator : ``"velocity_verlet"`` (leapfrog), ``"mclachlan"`` or ``"yoshida"``.
     adaptation : how the step size and the metric are found.
+    execution : how the chains run together; see `layouts`.
     """
 
     max_num_doublings: int = 10
     integrator: str = "velocity_verlet"
     adaptation: WindowedAdaptation = field(default_factory=WindowedAdaptation)
+    execution: Execution = "auto"
 
-    layout: ClassVar[str] = "independent"
+    equal_steps: ClassVar[bool] = False
     run = run_kernel
 
     def __post_init__(self) -> None:
@@ -78,7 +81,12 @@ class NUTS:
                 },
             )
 
-        return Kernel(init, step, position=lambda state: state.position)
+        return Kernel(
+            init,
+            step,
+            position=lambda state: state.position,
+            gradient=lambda state: state.logdensity_grad,
+        )
 
 
 def differentiable(density: Density):

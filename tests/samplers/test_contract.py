@@ -7,7 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from essper.models import from_stan, standard_gaussian
-from essper.samplers import HMC, NUTS, Budget, DelayedRejectionHMC, Run, TrajectoryLength, WindowedAdaptation
+from essper.samplers import (
+    HMC,
+    NUTS,
+    Budget,
+    DelayedRejectionGeneralizedHMC,
+    DelayedRejectionHMC,
+    Run,
+    TrajectoryLength,
+    WindowedAdaptation,
+)
 from essper.samplers.adaptation import Tuning
 from essper.samplers.metrics import make_metric
 from stan_programs import rejecting_posterior
@@ -27,6 +36,12 @@ SAMPLERS = {
         stages=2, reduction=4.0, length="time", retry="always", trajectory=SHORT, adaptation=DENSE
     ),
     "DR-HMC K=4 steps": DelayedRejectionHMC(stages=4, reduction=10.0, trajectory=SHORT),
+    "DR-G-HMC": DelayedRejectionGeneralizedHMC(
+        trajectory=TrajectoryLength(num_integration_steps=1, jitter=0.0, max_num_integration_steps=16)
+    ),
+    "DR-G-HMC K=2 always dense": DelayedRejectionGeneralizedHMC(
+        stages=2, retry="always", damping=0.5, transitions=1, trajectory=SHORT, adaptation=DENSE
+    ),
 }
 
 
@@ -39,6 +54,8 @@ def most_gradients(sampler) -> int:
     for stage in range(stages):  # a stage's ghosts cost at most what all stages before it cost
         growth = sampler.reduction**stage if getattr(sampler, "length", "") == "time" else 1
         total += round(sampler.trajectory.max_num_integration_steps * growth) + total
+    if isinstance(sampler, DelayedRejectionGeneralizedHMC):
+        return total * (sampler.transitions or sampler.trajectory.max_num_integration_steps)
     return total
 
 
@@ -152,7 +169,7 @@ def test_step_is_pure(name):
 @pytest.mark.parametrize("name", ["NUTS", "DR-HMC"])
 def test_draws_of_a_chain_do_not_depend_on_the_others(name):
     # With a tuning of their own to share, chains do depend on each other.
-    sampler = replace(SAMPLERS[name], adaptation=FIXED)
+    sampler = replace(SAMPLERS[name], adaptation=FIXED, execution="independent")
     runs = [sampler.run(jax.random.key(0), rejecting_posterior(), Budget(600), chains=n) for n in (1, 2, 5)]
     for run in runs:
         check_account(run)

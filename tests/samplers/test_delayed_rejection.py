@@ -14,13 +14,14 @@ from essper.samplers import (
     DelayedRejectionHMC,
     TrajectoryLength,
     WindowedAdaptation,
-    delayed_rejection,
+    stages,
 )
 from essper.samplers.adaptation import Tuning
 from essper.samplers.base import Cost
-from essper.samplers.delayed_rejection import attempt, log1mexp
 from essper.samplers.integrators import PhasePoint, flip, log_joint, trajectory
 from essper.samplers.metrics import make_metric, sample_momentum
+from essper.samplers.stages import attempt, log1mexp
+from jax.core import eval_jaxpr
 from stan_programs import rejecting_posterior
 
 DIM = 4
@@ -104,7 +105,7 @@ def engine(sampler):
     def joint(point):
         return log_joint(METRIC, point)
 
-    def propose(stage, point):
+    def propose(stage, point, wanted):
         steps = sampler.stage_steps(stage, jnp.int32(STEPS))
         end = trajectory(FUNNEL.density, METRIC, point, STEP_SIZE / sampler.reduction**stage, steps)
         return flip(end), steps
@@ -114,7 +115,7 @@ def engine(sampler):
         start = PhasePoint(theta, rho, *FUNNEL.value_and_grad(theta))
         rejections, found, reached = [], [], jnp.bool_(True)
         for stage in range(sampler.stages):
-            tried = attempt(stage, start, rejections, propose, joint, sampler.power)
+            tried = attempt(stage, start, rejections, propose, joint, sampler.power, reached)
             found.append((jnp.where(reached, tried.log_acceptance, jnp.nan), tried.proposal, tried.gradients))
             rejection = log1mexp(tried.log_acceptance)
             reached &= rejection > -jnp.inf
@@ -292,7 +293,7 @@ def scripted(values):
     """
     table, joints = values
 
-    def propose(stage, point):
+    def propose(stage, point, wanted):
         target = jnp.int32(0)
         for (i, k), end in table.items():
             target = jnp.where((point.position == i) & (stage == k), end, target)
@@ -314,8 +315,25 @@ def test_second_stage_with(ghost, log_alpha, why):
     table = {(0, 0): 1, (0, 1): 2, (2, 0): 3}
     propose, joint = scripted((table, [0.0, np.log(0.25), np.log(0.5), ghost]))
     start = PhasePoint(jnp.int32(0), jnp.float64(0), jnp.float64(0), jnp.float64(0))
-    tried = attempt(1, start, [jnp.log(jnp.float64(0.75))], propose, joint, 1.0)
+    tried = attempt(1, start, [jnp.log(jnp.float64(0.75))], propose, joint, 1.0, jnp.bool_(True))
     np.testing.assert_allclose(float(tried.log_acceptance), log_alpha, rtol=1e-14, err_msg=why)
+
+
+def test_dead_lanes_subtract_no_infinities():
+    # Lane by lane: a second stage of density 0, whose ghost would start there; one that is not
+    # wanted; one that has a ghost of density 0.
+    joints = [0.0, -np.inf, -np.inf, np.log(0.5), -np.inf, 0.0]
+    propose, joint = scripted(({(0, 1): 1, (1, 0): 2, (5, 1): 3, (3, 0): 4}, joints))
+
+    def lane(i, wanted):
+        start = PhasePoint(i, jnp.float64(0), jnp.float64(0), jnp.float64(0))
+        return attempt(1, start, [jnp.log(jnp.float64(0.75))], propose, joint, 1.0, wanted).log_acceptance
+
+    lanes = jnp.array([0, 0, 5]), jnp.array([True, False, True])
+    operations = jax.make_jaxpr(jax.vmap(lane))(*lanes)
+    with jax.debug_nans(True):  # after every operation
+        (found,) = eval_jaxpr(operations.jaxpr, operations.consts, *lanes)
+    np.testing.assert_allclose(found, [-np.inf, -np.inf, np.log(0.5) - np.log(0.75)])
 
 
 def test_stages_without_end_give_no_nan():
@@ -353,7 +371,7 @@ def test_vmapped_kernel_is_the_kernel():
 def test_acceptance_that_is_certain_never_fails(monkeypatch):
     # u = 1 has positive probability, in float32 about once in ten million steps. A stage rejected
     # with α = 1 would divide the next one by 1 − α = 0.
-    monkeypatch.setattr(delayed_rejection, "log_uniform", lambda key, stage: jnp.float64(0.0))
+    monkeypatch.setattr(stages, "log_uniform", lambda key, stage: jnp.float64(0.0))
     flat = from_log_density("level", 2, lambda x: 0.0 * x.sum())
     sampler = DelayedRejectionHMC(
         stages=2, retry="always", trajectory=TrajectoryLength(num_integration_steps=1, jitter=0.0)
