@@ -71,7 +71,7 @@ def make_record(cell: Cell, run: Run, reference: Reference | None) -> dict[str, 
     if reference is not None:
         names, draws = reference.names, constrained[:, :, reference.columns]
     else:
-        keep = metrics.varying(constrained, run.target.param_names)
+        keep = metrics.varying(_with_other_points(run, constrained), run.target.param_names)
         names = [n for n, kept in zip(run.target.param_names, keep, strict=True) if kept]
         draws = constrained[:, :, keep]
 
@@ -108,6 +108,17 @@ def make_record(cell: Cell, run: Run, reference: Reference | None) -> dict[str, 
     seconds = {"metrics": time.perf_counter() - started}
     record["timing"] = run.timing._asdict() | seconds
     return finite(record)
+
+
+def _with_other_points(run: Run, constrained: np.ndarray) -> np.ndarray:
+    """All draws and some points anywhere: a run whose chains never moved has no constants for that.
+
+    ``f[point, parameter]``; points that Stan cannot constrain are left out.
+    """
+    anywhere = np.random.default_rng(0).uniform(-2, 2, (16, run.target.dim))
+    others = run.target.constrain(anywhere)
+    drawn = constrained.reshape(-1, constrained.shape[-1])
+    return np.concatenate([drawn, others[np.isfinite(others).all(axis=1)]])
 
 
 def failed_record(cell: Cell, kind: str, message: str, traceback: str = "") -> dict[str, Any]:

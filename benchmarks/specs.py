@@ -82,7 +82,7 @@ def parse_spec(text: str) -> SamplerSpec:
             raise SpecError(f"sampler {text!r}: {key!r} is given twice")
         given[key] = value
     try:
-        sampler = _build(SAMPLERS[name], given)
+        sampler = _build(SAMPLERS[name](), given)
     except SpecError as error:
         raise SpecError(f"sampler {name}: {error}") from None
     except ValueError as error:
@@ -115,18 +115,20 @@ def _options(config: Any) -> Iterator[tuple[str, Any]]:
             yield field.name, value
 
 
-def _build(cls: type, given: dict[str, str]) -> Any:
-    """A configuration from option texts, which are taken out of ``given`` as they are used."""
-    hints = typing.get_type_hints(cls)
+def _build(default: Any, given: dict[str, str]) -> Any:
+    """``default`` changed by option texts, which are taken out of ``given`` as they are used.
+
+    A nested configuration is that of this sampler's default, not its class's.
+    """
+    hints = typing.get_type_hints(type(default))
     values: dict[str, Any] = {}
-    for field in dataclasses.fields(cls):
-        hint = hints[field.name]
-        if dataclasses.is_dataclass(hint):
-            assert isinstance(hint, type)
-            values[field.name] = _build(hint, given)
+    for field in dataclasses.fields(default):
+        value = getattr(default, field.name)
+        if dataclasses.is_dataclass(value):
+            values[field.name] = _build(value, given)
         elif field.name in given:
-            values[field.name] = _convert(field.name, given.pop(field.name), hint)
-    return cls(**values)
+            values[field.name] = _convert(field.name, given.pop(field.name), hints[field.name])
+    return dataclasses.replace(default, **values)
 
 
 def _convert(key: str, text: str, hint: Any) -> Any:

@@ -54,11 +54,13 @@ LOW, HIGH = SCALE * norm.ppf([0.05, 0.95])
 STATISTICS = {"v": "bulk ESS of v", "min": "least bulk ESS of v, v², 1(v < q₀₅), 1(v > q₉₅)"}
 
 HMC_GRID = tuple(hmc(step, n) for n in (40, 80, 160, 320) for step in (0.02, 0.03, 0.04, 0.06, 0.08))
+OWN = "abandoning DR-HMC"
+"""This project's sampler: no paper claims anything of it, and it does not count for what papers claim."""
 CONTENDERS: dict[str, tuple[Candidate, ...]] = {
     "DR-HMC, constant time": (drhmc(0.35, 15, length="time"), drhmc(0.5, 8, length="time")),
     "DR-HMC, constant steps": (drhmc(0.35, 15, length="steps"), drhmc(0.25, 25, length="steps")),
     "DR-G-HMC": (drghmc(0.35, 0.15),),
-    "abandoning DR-HMC": (adrhmc(0.5, 8), adrhmc(0.35, 8)),
+    OWN: (adrhmc(0.5, 8), adrhmc(0.35, 8)),
 }
 """The samplers that are held against HMC, each with its candidates; another one is another line."""
 MODEST = hmc(0.04, 160)
@@ -241,18 +243,18 @@ def contest_rows(
                 mine = winners[name, gate.name, statistic]
                 measured, note = _against(mine, hmc_best, fresh, gate, statistic)
                 found[name] = measured
-                claim = Claim(
-                    f"{name} over the best HMC of gate {gate.name}: {meaning}",
-                    MODI,
-                    where,
-                    "gains",
-                    AtLeast(1.0),
+                what = f"{name} over the best HMC of gate {gate.name}: {meaning}"
+                claim = (
+                    Claim(what, "this project's aim", where, "at least 5", AtLeast(5.0))
+                    if name == OWN
+                    else Claim(what, MODI, where, "gains", AtLeast(1.0))
                 )
                 rows.append(Row(claim, measured, note))
                 bars.append(Bar(f"d = {dim}, gate {gate.name}, {meaning}", name, measured))
-            top = max(found, key=lambda name: found[name].value or 0.0)
+            published = {name: measured for name, measured in found.items() if name != OWN}
+            top = max(published, key=lambda name: published[name].value or 0.0)
             claim = Claim(
-                f"best delayed rejection over the best HMC of gate {gate.name}: {meaning}",
+                f"best published delayed rejection over the best HMC of gate {gate.name}: {meaning}",
                 MODI,
                 where,
                 "up to 5",

@@ -63,27 +63,29 @@ class LosingTarget:
 
 
 def losing_targets() -> tuple[LosingTarget, ...]:
-    """The Gaussian with its known tuning, and the curved one with a small grid of its own."""
-    gaussian = [TUNED_STEP * factor for factor in (1.0, 1.2, 1.4)]
+    """The Gaussian about its known tuning, and the curved one with a grid of its own."""
+    gaussian = [
+        (step, round(time / step))
+        for step in (TUNED_STEP, 1.4 * TUNED_STEP)
+        for time in (INTEGRATION_TIME, 2 * INTEGRATION_TIME)
+    ]
     curved = [(step, n) for step in (0.025, 0.05, 0.1, 0.15) for n in (20, 40, 80, 160)]
     coarse = [(step, n) for step in (0.2, 0.4, 0.8) for n in (5, 10, 20)]
     return (
         LosingTarget(
             f"Gaussian, κ = {CONDITION_NUMBER:g}, d = {DIM}",
             gaussian_arena(),
-            tuple(hmc(step, gaussian_steps(step)) for step in gaussian),
+            tuple(hmc(step, n) for step, n in gaussian),
             {
                 **{
-                    f"DR-HMC, constant {length}": tuple(
-                        drhmc(step, gaussian_steps(step), length=length) for step in gaussian
-                    )
+                    f"DR-HMC, constant {length}": tuple(drhmc(step, n, length=length) for step, n in gaussian)
                     for length in ("time", "steps")
                 },
-                "DR-G-HMC": tuple(drghmc(step, 0.08) for step in gaussian),
+                "DR-G-HMC": tuple(
+                    drghmc(TUNED_STEP * factor, damping) for factor in (1.0, 1.4) for damping in (0.03, 0.08)
+                ),
                 "abandoning DR-HMC": tuple(
-                    adrhmc(step, gaussian_steps(step), spread=spread)
-                    for step in gaussian
-                    for spread in (1.5, 4)
+                    adrhmc(step, n, spread=spread) for step, n in gaussian for spread in (1.5, 4)
                 ),
             },
         ),

@@ -1,5 +1,6 @@
 """Records: what a real run's holds, what the documentation says, and what other tests take for one."""
 
+import dataclasses
 import fnmatch
 import json
 import re
@@ -154,3 +155,14 @@ def test_what_json_lacks_becomes_none():
     }
     assert finite(given) == {"a": [None, 1.5], "b": [[None, 2.0]], "c": 3, "d": True}
     assert type(finite(np.int64(3))) is int
+
+
+@pytest.mark.parametrize("chains", [1, 2])
+def test_chains_that_never_move_are_reported(run, chains):
+    draws = np.repeat(run.draws[:chains, :1], run.draws.shape[1], axis=1)
+    still = dataclasses.replace(run, draws=draws)
+    record = make_record(CELL, still, None)
+    assert record["status"] == "not converged"
+    assert record["diagnostics"]["stuck_chains"] == chains
+    assert record["diagnostics"]["ess_bulk_min"] == 0
+    assert record["parameters"]["name"] == list(run.target.param_names)

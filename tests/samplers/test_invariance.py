@@ -150,7 +150,7 @@ def test_design_has_every_pair_of_levels():
 @pytest.mark.parametrize("case", DESIGN, ids=str)
 def test_delayed_rejection(case):
     found = drift_on(SETTINGS[case.target], case.sampler, case.metric)
-    assert 0.05 < found.acceptance < 0.6  # of the first stage, so that the later ones matter
+    assert 0.02 < found.acceptance < 0.6  # of the first stage, so that the later ones matter
     assert found.worst < 4
 
 
