@@ -28,7 +28,7 @@ leapfrog no-U-turn sampler" (2025).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -51,7 +51,7 @@ def bounded_trajectory(
     start: PhasePoint,
     step_size: Array,
     num_steps: Array,
-    energy_range: float,
+    energy_range: Array,
 ) -> tuple[PhasePoint, Array]:
     """The end of a trajectory, of zero density where the energies along it differ by more than a range.
 
@@ -85,14 +85,16 @@ class AbandoningDelayedRejectionHMC(StageSettings):
     ----------
     stages, reduction, length, retry : see `StageSettings`.
     energy_range : Δ > 0, at which a trajectory is given up.
+    grace : steps of a chain before the first trajectory is given up. A chain that starts far out falls by
+        trajectories that lose energy by the hundreds, which a limit would forbid it.
     spread : s ≥ 1; lengths are log-uniform between N/s and N·s. 1 keeps N.
     trajectory : how far the first stage integrates; gives N.
     adaptation : how the step size and the metric are found; aims at the first stage's acceptance.
     """
 
-    retry: Literal["always", "probabilistic"] = "always"
     energy_range: float = 5.0
-    spread: float = 4.0
+    grace: int = 100
+    spread: float = 2.0
     trajectory: TrajectoryLength = field(default_factory=lambda: TrajectoryLength(jitter=0.0))
     adaptation: WindowedAdaptation = field(default_factory=WindowedAdaptation)
     execution: Execution = "auto"
@@ -104,6 +106,8 @@ class AbandoningDelayedRejectionHMC(StageSettings):
         super().__post_init__()
         if not self.energy_range > 0:
             raise ValueError(f"energy_range={self.energy_range}: give a positive energy")
+        if self.grace < 0:
+            raise ValueError(f"grace={self.grace}: give 0 steps or more")
         if not self.spread >= 1:
             raise ValueError(f"spread={self.spread}: give a factor of 1 or more")
 
@@ -115,7 +119,8 @@ class AbandoningDelayedRejectionHMC(StageSettings):
             key_momentum, key_stages = jax.random.split(key)
             start = refresh(key_momentum, state, tuning)
             first = self._first(state.iteration, tuning)
-            propose = self._proposals(density, tuning, first)
+            limit = jnp.where(state.iteration < self.grace, jnp.inf, self.energy_range)
+            propose = self._proposals(density, tuning, first, limit)
             outcome = transition(key_stages, start, propose, lambda x: log_joint(metric, x), self)
             info = Info(
                 cost=Cost(gradients=outcome.gradients),
@@ -142,13 +147,11 @@ class AbandoningDelayedRejectionHMC(StageSettings):
         scale = self.spread ** (2.0 * van_der_corput(iteration) - 1.0)
         return jnp.maximum(jnp.round(steps * scale), 1).astype(steps.dtype)
 
-    def _proposals(self, density: Density, tuning: Tuning, first: Array) -> Propose:
+    def _proposals(self, density: Density, tuning: Tuning, first: Array, limit: Array) -> Propose:
         def propose(stage: int, point: PhasePoint, wanted: Array) -> tuple[PhasePoint, Array]:
             steps = jnp.where(wanted, self.stage_steps(stage, first), 0)
             step_size = tuning.step_size / self.reduction**stage
-            end, spent = bounded_trajectory(
-                density, tuning.metric, point, step_size, steps, self.energy_range
-            )
+            end, spent = bounded_trajectory(density, tuning.metric, point, step_size, steps, limit)
             return flip(end), spent
 
         return propose

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -240,11 +240,20 @@ def drghmc(
     return Candidate(label, sampler, step_size, thin)
 
 
-def adrhmc(step_size: float, steps: int, *, spread: float = 4.0, energy_range: float = 5.0) -> Candidate:
-    """Abandoning DR-HMC, K = 3, a = 5, that always retries; N is the middle of its lengths."""
+def adrhmc(
+    step_size: float,
+    steps: int,
+    *,
+    spread: float = 4.0,
+    energy_range: float = 5.0,
+    retry: Literal["always", "probabilistic"] = "probabilistic",
+) -> Candidate:
+    """Abandoning DR-HMC, K = 3, a = 5; N is the middle of its lengths."""
     trajectory = TrajectoryLength(num_integration_steps=steps, jitter=0.0, max_num_integration_steps=LONGEST)
-    sampler = AbandoningDelayedRejectionHMC(energy_range=energy_range, spread=spread, trajectory=trajectory)
-    label = f"abandoning DR-HMC(Δ={energy_range:g}, ε={step_size:.4g}, N={steps}, s={spread:g})"
+    sampler = AbandoningDelayedRejectionHMC(
+        retry=retry, energy_range=energy_range, grace=0, spread=spread, trajectory=trajectory
+    )
+    label = f"abandoning DR-HMC({retry}, Δ={energy_range:g}, ε={step_size:.4g}, N={steps}, s={spread:g})"
     return Candidate(label, sampler, step_size)
 
 

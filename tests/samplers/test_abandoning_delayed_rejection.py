@@ -84,7 +84,9 @@ def test_nothing_abandoned_is_delayed_rejection_draw_for_draw(retry):
 
 
 def drift_of(**settings) -> float:
-    sampler = AbandoningDelayedRejectionHMC(**{"trajectory": LENGTH, "energy_range": 2.0, **settings})
+    sampler = AbandoningDelayedRejectionHMC(
+        **{"trajectory": LENGTH, "energy_range": 2.0, "grace": 0, **settings}
+    )
     found = drift(sampler.kernel(FUNNEL.density, tuning(0.8)), FUNNEL, funnel_functions)
     assert found.acceptance < 0.6
     return found.worst
@@ -92,8 +94,8 @@ def drift_of(**settings) -> float:
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"retry": "probabilistic", "length": "time", "reduction": 2.0}],
-    ids=["default", "probabilistic time"],
+    [{}, {"retry": "always", "length": "time", "reduction": 2.0}],
+    ids=["default", "always time"],
 )
 def test_invariance(settings):
     assert drift_of(**settings) < 4
@@ -118,6 +120,22 @@ def test_catches_a_limit_on_the_rise_of_the_energy_alone():
         assert drift_of(energy_range=0.3) > 5
 
 
+def test_nothing_is_abandoned_in_the_grace_at_the_start():
+    sampler = AbandoningDelayedRejectionHMC(
+        stages=1, energy_range=1e-9, grace=3, spread=1.0, trajectory=LENGTH
+    )
+    kernel = sampler.kernel(FUNNEL.density, tuning(0.1))
+    state, _ = kernel.init(jax.random.key(0), jnp.ones(DIM))
+    step, spent, moved = jax.jit(kernel.step), [], []
+    for key in jax.random.split(jax.random.key(1), 6):
+        before = state.position
+        state, info = step(key, state)
+        spent.append(int(info.cost.gradients))
+        moved.append(bool((state.position != before).any()))
+    assert spent == [4, 4, 4, 1, 1, 1]
+    assert moved == [True, True, True, False, False, False]
+
+
 def test_lengths_span_the_spread_on_both_sides():
     sampler = AbandoningDelayedRejectionHMC(
         trajectory=TrajectoryLength(num_integration_steps=8, jitter=0.0), spread=4.0, energy_range=1e9
@@ -136,6 +154,7 @@ def test_lengths_span_the_spread_on_both_sides():
     ("settings", "message"),
     [
         ({"energy_range": 0.0}, "energy_range=0"),
+        ({"grace": -1}, "grace=-1"),
         ({"spread": 0.5}, r"spread=0\.5"),
         ({"stages": 0}, "stages=0"),
     ],
