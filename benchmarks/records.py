@@ -207,6 +207,7 @@ def _diagnostics(
         "divergences": int(np.sum(run.info.divergent)),
         "acceptance": float(np.mean(run.info.acceptance)),
         "step_size": np.atleast_1d(run.tuning["step_size"]),
+        "integration_time": run.tuning.get("integration_time"),
         "stuck_chains": metrics.stuck_chains(draws),
     }
 

@@ -133,7 +133,7 @@ def _info(attempt: Attempt, seed: int) -> dict[str, Any]:
     """As in posteriordb's ``reference_posteriors/draws/info``."""
     return {
         "inference": {
-            "method": "essper: blackjax NUTS with Stan's windowed adaptation",
+            "method": "essper: blackjax NUTS, metric by Fisher divergence in overlapping windows",
             "method_arguments": {
                 "chains": CHAINS,
                 "gradients_per_chain": attempt.budget,

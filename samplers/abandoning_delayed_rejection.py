@@ -36,13 +36,14 @@ from jax import Array
 
 from ..models.target import Density
 from .adaptation import Tuning, WindowedAdaptation
-from .base import Cost, Info, Kernel
+from .base import Kernel
+from .delayed_rejection import retrying_kernel
 from .driver import run_kernel
-from .hmc import HMCState, init, moved, refresh
+from .hmc import HMCState
 from .integrators import PhasePoint, TrajectoryLength, flip, leapfrog, log_joint, van_der_corput
 from .layouts import Execution
 from .metrics import Metric
-from .stages import Propose, StageSettings, transition
+from .stages import Propose, StageSettings
 
 
 def bounded_trajectory(
@@ -81,6 +82,8 @@ def bounded_trajectory(
 class AbandoningDelayedRejectionHMC(StageSettings):
     """Delayed-rejection HMC that gives up trajectories and mixes their lengths.
 
+    A step is called divergent where it ends in rejection and its last stage was given up.
+
     Parameters
     ----------
     stages, reduction, length, retry : see `StageSettings`.
@@ -108,44 +111,25 @@ class AbandoningDelayedRejectionHMC(StageSettings):
             raise ValueError(f"energy_range={self.energy_range}: give a positive energy")
         if self.grace < 0:
             raise ValueError(f"grace={self.grace}: give 0 steps or more")
+        if self.trajectory.jitter:
+            raise ValueError(f"jitter={self.trajectory.jitter}: lengths are spread already; give spread")
         if not self.spread >= 1:
             raise ValueError(f"spread={self.spread}: give a factor of 1 or more")
 
     def kernel(self, density: Density, tuning: Tuning) -> Kernel:
         """Up to K proposals a step, each with its ghosts; all their gradients are counted."""
-        metric = tuning.metric
 
-        def step(key: Array, state: HMCState) -> tuple[HMCState, Info]:
-            key_momentum, key_stages = jax.random.split(key)
-            start = refresh(key_momentum, state, tuning)
-            first = self._first(state.iteration, tuning)
+        def proposals(state: HMCState, first: Array) -> Propose:
             limit = jnp.where(state.iteration < self.grace, jnp.inf, self.energy_range)
-            propose = self._proposals(density, tuning, first, limit)
-            outcome = transition(key_stages, start, propose, lambda x: log_joint(metric, x), self)
-            info = Info(
-                cost=Cost(gradients=outcome.gradients),
-                acceptance=outcome.first_acceptance,
-                divergent=outcome.diverged,
-                extra={
-                    "energy": -log_joint(metric, outcome.chosen),
-                    "num_integration_steps": first,
-                    "accepted_stage": outcome.accepted_stage,
-                    "tried_stages": outcome.tried_stages,
-                },
-            )
-            return moved(state, outcome.chosen), info
+            return self._proposals(density, tuning, first, limit)
 
-        return Kernel(
-            init=lambda key, position: init(density, position),
-            step=step,
-            position=lambda state: state.position,
-            gradient=lambda state: state.gradient,
+        return retrying_kernel(
+            self, density, tuning, lambda state: self._first(state.iteration, tuning), proposals
         )
 
     def _first(self, iteration: Array, tuning: Tuning) -> Array:
-        steps = self.trajectory.steps(iteration, tuning.step_size, tuning.integration_time)
-        scale = self.spread ** (2.0 * van_der_corput(iteration) - 1.0)
-        return jnp.maximum(jnp.round(steps * scale), 1).astype(steps.dtype)
+        factor = self.spread ** (2.0 * van_der_corput(iteration) - 1.0)
+        return self.trajectory.steps(iteration, tuning.step_size, tuning.integration_time, factor)
 
     def _proposals(self, density: Density, tuning: Tuning, first: Array, limit: Array) -> Propose:
         def propose(stage: int, point: PhasePoint, wanted: Array) -> tuple[PhasePoint, Array]:

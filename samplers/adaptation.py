@@ -64,7 +64,8 @@ class WindowedAdaptation:
     estimator : of the metric: ``"fisher"`` from positions and gradients, ``"variance"`` from positions
         alone; ``"auto"`` is the first where the kernel knows the gradients at its positions.
     schedule : ``"overlapping"`` windows, or ``"stan"``: Stan's windows, its restarts of the step size
-        and its constants. With ``estimator="variance"`` the latter is Stan's warmup.
+        and its constants. With ``estimator="variance"`` the latter is Stan's warmup, but
+        for what chains share: lockstep chains all of it, others one tuning at its end.
     step_size : a fixed step size; dual averaging is then off.
     """
 
@@ -219,9 +220,13 @@ def adapt(
     due = jnp.minimum(progress / (1.0 - SETTLING), 1.0) * windows.final_start
     next_step = jnp.maximum(due.astype(step.dtype), step + 1)
     spent = jnp.int32(0)
-    if config.metric != "identity" and len(windows.ends):
-        slow = (step >= windows.slow_start) & (closed < len(windows.ends))
+    adapts_metric = config.metric != "identity"
+    if len(windows.ends) and (adapts_metric or state.scale is not None):
+        # A metric that stays needs no window, but the longest scale needs a mean.
+        since = windows.slow_start if adapts_metric else windows.last_start
+        slow = (step >= since) & (closed < len(windows.ends))
         state = jax.lax.cond(slow, _observe, lambda s, *_: s, state, positions, gradients)
+    if len(windows.ends) and adapts_metric:
         ended = jnp.sum(next_step >= jnp.asarray(windows.ends, step.dtype)).astype(closed.dtype)
         state, spent = jax.lax.cond(
             (ended > closed) & (state.window.positions.observations >= MIN_OBSERVATIONS),
@@ -230,9 +235,10 @@ def adapt(
         )
     if state.scale is not None:
         # The window's mean serves the last phase too, in which the window stands still.
-        deviations = positions - state.window.positions.mean
+        window = state.window.positions
+        deviations = positions - window.mean
         scale = update_scale(state.scale, state.tuning.metric, deviations)
-        begun = step >= windows.last_start
+        begun = (step >= windows.last_start) & (window.observations > 0)
         scale = jax.tree.map(lambda new, old: jnp.where(begun, new, old), scale, state.scale)
         tuning = state.tuning._replace(integration_time=quarter_period(scale, unit_time))
         state = state._replace(scale=scale, tuning=tuning)
@@ -263,6 +269,9 @@ def _close_window(
         tuning, averaging = tuning._replace(step_size=step_size), _start_averaging(config, step_size)
     empty = jax.tree.map(jnp.zeros_like, state.window)
     if (window := state.next_window) is None:
+        # The last one stays: its mean serves the last phase.
+        last = ended >= len(config.windows.ends)
+        empty = jax.tree.map(lambda old, new: jnp.where(last, old, new), state.window, empty)
         return AdaptationState(tuning, averaging, empty, None, state.step, ended, state.scale), spent
     # A successor with too few positions waits for more, and the old window serves on.
     succeeds = window.positions.observations >= MIN_OBSERVATIONS

@@ -109,7 +109,8 @@ class Run:
     layout: str
     """How the chains ran together: ``"lockstep"``, ``"masked"`` or ``"independent"`` (`layouts`)."""
     tuning: dict[str, np.ndarray]
-    """What all chains sampled with: ``step_size`` ``f[]``, ``inverse_mass_matrix``."""
+    """What all chains sampled with: ``step_size`` ``f[]``, ``inverse_mass_matrix``, and the
+    ``integration_time`` ``f[]`` where warmup looked for one."""
     warnings: tuple[str, ...] = ()
 
     @property

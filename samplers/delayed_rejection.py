@@ -6,6 +6,7 @@ distributions", Bayesian Analysis 2023 (arXiv 2110.00610).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -19,7 +20,7 @@ from .driver import run_kernel
 from .hmc import HMCState, init, moved, refresh
 from .integrators import TrajectoryLength, log_joint
 from .layouts import Execution
-from .stages import StageSettings, flipped_trajectories, transition
+from .stages import Propose, StageSettings, flipped_trajectories, transition
 
 
 @dataclass(frozen=True)
@@ -43,29 +44,53 @@ class DelayedRejectionHMC(StageSettings):
 
     def kernel(self, density: Density, tuning: Tuning) -> Kernel:
         """Up to K proposals a step, each with its ghosts; all their gradients are counted."""
-
-        def step(key: Array, state: HMCState) -> tuple[HMCState, Info]:
-            key_momentum, key_stages = jax.random.split(key)
-            start = refresh(key_momentum, state, tuning)
-            first = self.trajectory.steps(state.iteration, tuning.step_size, tuning.integration_time)
-            propose = flipped_trajectories(density, tuning, self, first)
-            outcome = transition(key_stages, start, propose, lambda x: log_joint(tuning.metric, x), self)
-            info = Info(
-                cost=Cost(gradients=outcome.gradients),
-                acceptance=outcome.first_acceptance,
-                divergent=outcome.diverged,
-                extra={
-                    "energy": -log_joint(tuning.metric, outcome.chosen),
-                    "num_integration_steps": first,
-                    "accepted_stage": outcome.accepted_stage,
-                    "tried_stages": outcome.tried_stages,
-                },
-            )
-            return moved(state, outcome.chosen), info
-
-        return Kernel(
-            init=lambda key, position: init(density, position),
-            step=step,
-            position=lambda state: state.position,
-            gradient=lambda state: state.gradient,
+        return retrying_kernel(
+            self,
+            density,
+            tuning,
+            lambda state: self.trajectory.steps(state.iteration, tuning.step_size, tuning.integration_time),
+            lambda state, first: flipped_trajectories(density, tuning, self, first),
         )
+
+
+def retrying_kernel(
+    settings: StageSettings,
+    density: Density,
+    tuning: Tuning,
+    first_steps: Callable[[HMCState], Array],
+    proposals: Callable[[HMCState, Array], Propose],
+) -> Kernel:
+    """A fresh momentum and the stages from there.
+
+    Parameters
+    ----------
+    first_steps : leapfrog steps of the first stage, ``i[]``
+    proposals : of all stages, given those
+    """
+    metric = tuning.metric
+
+    def step(key: Array, state: HMCState) -> tuple[HMCState, Info]:
+        key_momentum, key_stages = jax.random.split(key)
+        start = refresh(key_momentum, state, tuning)
+        first = first_steps(state)
+        propose = proposals(state, first)
+        outcome = transition(key_stages, start, propose, lambda x: log_joint(metric, x), settings)
+        info = Info(
+            cost=Cost(gradients=outcome.gradients),
+            acceptance=outcome.first_acceptance,
+            divergent=outcome.diverged,
+            extra={
+                "energy": -log_joint(metric, outcome.chosen),
+                "num_integration_steps": first,
+                "accepted_stage": outcome.accepted_stage,
+                "tried_stages": outcome.tried_stages,
+            },
+        )
+        return moved(state, outcome.chosen), info
+
+    return Kernel(
+        init=lambda key, position: init(density, position),
+        step=step,
+        position=lambda state: state.position,
+        gradient=lambda state: state.gradient,
+    )

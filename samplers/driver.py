@@ -54,7 +54,7 @@ def run_kernel(
 ) -> Run:
     """Run a kernel sampler: initialize, adapt, then draw until the budget is spent.
 
-    Chains that adapted on their own sample with one tuning, the median of what they found, so that
+    Chains that adapted on their own sample with one tuning (`adaptation.shared_tuning`), so that
     their draws cost about the same. Every chain yields the same number of draws; the costliest chain
     decides how many, and the others may leave a part of their budget unspent. What each chain really
     spent is in the result.

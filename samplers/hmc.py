@@ -1,4 +1,4 @@
-"""Hamiltonian Monte Carlo with a fixed, jittered trajectory length.
+"""Hamiltonian Monte Carlo whose jittered trajectory length does not depend on the state.
 
 Duane, Kennedy, Pendleton & Roweth (1987); Neal, "MCMC using Hamiltonian dynamics" (2011).
 """

@@ -94,13 +94,15 @@ class TrajectoryLength:
     rule : how warmup finds the time. ``"fixed"``: it is ``integration_time``. ``"scale"``:
         ``integration_time`` times the longest scale of the draws in the units of the metric, which
         costs nothing. ``"nuts"``: the 90th percentile of the lengths of NUTS trajectories in a pilot,
-        as in the scripts of Modi, Barnett & Carpenter (2023); ``integration_time`` until there is one.
+        as in the scripts of Modi, Barnett & Carpenter (2023); ``integration_time`` until there is one,
+        and where nothing else needs a warmup (identity metric, fixed step size) there is none.
     num_integration_steps : a fixed number of steps instead of a time; there is then no rule.
     jitter : each length is scaled by a factor in (1 − jitter, 1 + jitter), which avoids the
         periodic orbits that a fixed length can fall into. A trajectory of a quarter period of the
         longest scale may be a whole period of another one: little jitter is not enough for that.
-    max_num_integration_steps : a cap. It binds early in warmup, when the metric does not know the
-        scales yet and the integration time would ask for thousands of steps.
+    max_num_integration_steps : a cap on lengths that follow from a time, of the first stage where there
+        are several. It binds early in warmup, when the metric does not know the scales yet and the
+        integration time would ask for thousands of steps.
     """
 
     integration_time: float = 1.5707963267948966
@@ -126,15 +128,21 @@ class TrajectoryLength:
         """The rule in force."""
         return self.rule if self.num_integration_steps is None else "fixed"
 
-    def steps(self, iteration: Array, step_size: Array, found: Array | None = None) -> Array:
+    def steps(
+        self,
+        iteration: Array,
+        step_size: Array,
+        found: Array | None = None,
+        factor: Array | float = 1.0,
+    ) -> Array:
         """Leapfrog steps of the trajectory at ``iteration``, at least one: ``i[]``.
 
-        ``found`` is the integration time that warmup found by the rule, ``f[]``.
+        ``found`` is the integration time that warmup found by the rule, ``f[]``; ``factor`` scales the
+        length.
         """
-        time = self.integration_time if found is None else found
-        scale = 1.0 + self.jitter * (2.0 * van_der_corput(iteration) - 1.0)
+        scale = factor * (1.0 + self.jitter * (2.0 * van_der_corput(iteration) - 1.0))
         if self.num_integration_steps is not None:
-            steps = jnp.round(scale * self.num_integration_steps)
-        else:
-            steps = jnp.ceil(scale * time / step_size)
+            return jnp.maximum(jnp.round(scale * self.num_integration_steps), 1).astype(jnp.int32)
+        time = self.integration_time if found is None else found
+        steps = jnp.ceil(scale * time / step_size)
         return jnp.clip(steps, 1, self.max_num_integration_steps).astype(jnp.int32)

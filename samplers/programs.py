@@ -201,7 +201,9 @@ def _pilot(
     kernel = NUTS(max_num_doublings=doublings).kernel(density, tuning)
     position = over_group(sampler.kernel(density, tuning).position)
     key = jax.random.fold_in(group.keys[0], 4)
-    times, spent = pilot(kernel, key, position(group.states), tuning.step_size, budget - jnp.max(group.spent))
+    times, spent = pilot(
+        kernel, key, position(group.states), tuning.step_size, (budget - jnp.max(group.spent)) // 2
+    )
     return group._replace(cost=add_cost(group.cost, _counted(Cost(gradients=spent), spent.shape))), times
 
 

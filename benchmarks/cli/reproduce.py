@@ -44,7 +44,11 @@ def reproduce(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help=f"Where results go; by default {RESULTS}/NAME.", show_default=False),
+        typer.Option(
+            metavar="DIR",
+            help=f"Where results go; by default {RESULTS}/NAME, or NAME-full.",
+            show_default=False,
+        ),
     ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Measure again what is kept in DIR already.")
@@ -69,7 +73,15 @@ def reproduce(
         return
     if name not in REPRODUCTIONS:
         raise InputError(f"there is no reproduction {name!r}; give one of {', '.join(REPRODUCTIONS)}")
-    _reproduce(REPRODUCTIONS[name], full, seeds, output or RESULTS / name, fresh, jobs, as_json)
+    _reproduce(
+        REPRODUCTIONS[name],
+        full,
+        seeds,
+        output or RESULTS / (f"{name}-full" if full else name),
+        fresh,
+        jobs,
+        as_json,
+    )
 
 
 def _list(reproductions: dict[str, Reproduction], as_json: bool) -> None:
@@ -99,7 +111,7 @@ def _reproduce(
             outcome = reproduction.run(plan, laboratory)
         except KeyboardInterrupt:
             safe = f"{laboratory.kept()} measurements are safe in {directory}"
-            notice(f"{safe}; the same command goes on from there")
+            notice(f"{safe}; the same command{' without --fresh' if fresh else ''} goes on from there")
             raise
     paths = publish(reproduction, plan, outcome, laboratory)
     if as_json:

@@ -244,7 +244,7 @@ def adrhmc(
     step_size: float,
     steps: int,
     *,
-    spread: float = 4.0,
+    spread: float,
     energy_range: float = 5.0,
     retry: Literal["always", "probabilistic"] = "probabilistic",
 ) -> Candidate:

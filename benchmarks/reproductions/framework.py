@@ -123,6 +123,10 @@ class Unchecked:
         return None
 
 
+PREDICTED = "predicted by this project's exploratory runs"
+"""The source of claims that no paper makes."""
+
+
 @dataclass(frozen=True)
 class Claim:
     """What was published or predicted, before anything is measured."""
@@ -146,6 +150,8 @@ class Row:
     note: str = ""
     floor: float | None = None
     """What the measurement cannot resolve: at or below it a value is only known to be small."""
+    decided: str | None = None
+    """The verdict where it does not follow from the measured value alone: a sampler that fails its gate."""
 
     @property
     def at_floor(self) -> bool:
@@ -155,7 +161,12 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        return verdict(self.claim.rule, self.measured)
+        if self.decided is not None:
+            return self.decided
+        rule = self.claim.rule
+        if self.at_floor and not (isinstance(rule, AtMost) and (self.floor or 0.0) <= rule.bound):
+            return NOT_CHECKABLE
+        return verdict(rule, self.measured)
 
 
 def verdict(rule: Rule, measured: Estimate) -> str:
@@ -174,13 +185,16 @@ def measured_text(row: Row) -> str:
         return "–"
     if row.at_floor:
         # The bound of the claim where there is one: below it nothing more is being claimed.
-        bound = row.claim.rule.bound if isinstance(row.claim.rule, AtMost) else row.floor
+        rule = row.claim.rule
+        bound = max(rule.bound, row.floor or 0.0) if isinstance(rule, AtMost) else row.floor
         return f"≤ {bound:.3g} (floor)"
     value = f"{estimate.value:.3g}"
     if estimate.low is None:
         return value
     high = "∞" if estimate.high is None else f"{estimate.high:.3g}"
-    return f"{value} ({estimate.low:.3g} – {high})"
+    ends = {row.claim.rule.holds(x) for x in (estimate.low, estimate.high) if x is not None}
+    unsure = "; the interval includes the bound" if ends == {True, False} else ""
+    return f"{value} ({estimate.low:.3g} – {high}){unsure}"
 
 
 def median_estimate(values: Iterable[float], confidence: float = CONFIDENCE) -> Estimate:

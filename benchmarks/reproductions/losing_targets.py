@@ -25,7 +25,7 @@ from .contest import (
     run_candidates,
     stationary_arena,
 )
-from .framework import Below, Claim, Row
+from .framework import PREDICTED, Below, Claim, Row
 from .laboratory import Laboratory
 
 CONDITION_NUMBER = 1000.0
@@ -101,7 +101,7 @@ def losing_targets() -> tuple[LosingTarget, ...]:
                 "DR-G-HMC": tuple(
                     drghmc(step, damping) for step in (0.2, 0.4, 0.8) for damping in (0.03, 0.08)
                 ),
-                "abandoning DR-HMC": tuple(adrhmc(step, n) for step, n in coarse),
+                "abandoning DR-HMC": tuple(adrhmc(step, n, spread=2) for step, n in coarse),
             },
         ),
     )
@@ -138,7 +138,7 @@ def losing_rows(
         for name in target.contenders:
             claim = Claim(
                 f"{name} over tuned HMC: least bulk ESS of a coordinate",
-                "predicted",
+                PREDICTED,
                 f"{target.name}, {chains} chains × {gradients:,} gradients from exact draws",
                 "loses",
                 Below(1.0),

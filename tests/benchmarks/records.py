@@ -46,6 +46,7 @@ def make_record(
             "divergences": 3 if biased else 0,
             "acceptance": 0.8,
             "step_size": [0.31, 0.29, 0.3, 0.33],
+            "integration_time": None,
             "stuck_chains": 0,
         },
         "efficiency": _efficiency(ess, gradient_free),

@@ -99,3 +99,19 @@ def test_the_interval_of_a_median_lies_between_order_statistics(n: int, ranks: t
 def test_a_median_of_few_has_no_interval() -> None:
     assert median_estimate([3.0, 1.0, 2.0, 5.0, 4.0]).low is None
     assert median_estimate([]).value is None
+
+
+def test_a_floor_above_the_bound_decides_nothing() -> None:
+    unresolved = row(AtMost(0.05), Estimate(0.06, 0.05, 0.07), floor=0.08)
+    assert measured_text(unresolved) == "≤ 0.08 (floor)"
+    assert unresolved.verdict == NOT_CHECKABLE
+
+
+def test_an_interval_that_includes_the_bound_says_so() -> None:
+    assert "includes the bound" in measured_text(row(AtLeast(1.0), Estimate(1.02, 0.7, 1.5)))
+    assert "includes the bound" not in measured_text(row(AtLeast(1.0), Estimate(1.2, 1.1, 1.5)))
+
+
+def test_a_gate_can_decide() -> None:
+    claim = Claim("statement", "source", "setting", "figure", AtLeast(1.0))
+    assert Row(claim, Estimate(2.0, 1.5, 2.5), decided=NOT_REPRODUCED).verdict == NOT_REPRODUCED

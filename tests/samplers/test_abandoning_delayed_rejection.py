@@ -38,7 +38,9 @@ def phase_points(n: int, seed: int) -> PhasePoint:
 
 
 def bounded(point: PhasePoint, energy_range: float = 2.0) -> tuple[PhasePoint, jax.Array]:
-    return bounded_trajectory(FUNNEL.density, METRIC, point, jnp.float64(0.6), jnp.int32(6), energy_range)
+    return bounded_trajectory(
+        FUNNEL.density, METRIC, point, jnp.float64(0.6), jnp.int32(6), jnp.float64(energy_range)
+    )
 
 
 def test_a_trajectory_is_given_up_from_one_end_if_and_only_if_from_the_other():

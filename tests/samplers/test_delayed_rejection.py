@@ -338,8 +338,9 @@ def test_dead_lanes_subtract_no_infinities():
 
 def test_stages_without_end_give_no_nan():
     sampler = DelayedRejectionHMC(
-        stages=5, reduction=10.0, retry="always", trajectory=TrajectoryLength(num_integration_steps=1)
-    )
+        stages=5, reduction=10.0, retry="always",
+        trajectory=TrajectoryLength(num_integration_steps=1, jitter=0.0),
+    )  # fmt: skip
     kernel = sampler.kernel(FUNNEL.density, tuned(50.0))
     state, _ = kernel.init(jax.random.key(0), jnp.array([-6.0, 0.02, 0.01, -0.03]))
     last, infos = jax.jit(lambda s, k: jax.lax.scan(lambda s, k: kernel.step(k, s), s, k))(

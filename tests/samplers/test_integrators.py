@@ -142,3 +142,8 @@ def test_lengths_are_bounded(step_size, expected):
 def test_lengths_that_make_no_sense(settings, message):
     with pytest.raises(ValueError, match=message):
         TrajectoryLength(**settings)
+
+
+def test_a_number_of_steps_is_not_capped():
+    length = TrajectoryLength(num_integration_steps=500, jitter=0.0)
+    assert int(length.steps(jnp.int32(0), jnp.float64(0.1))) == 500

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from essper.models import correlated_gaussian, standard_gaussian
+from essper.models import correlated_gaussian, from_log_density, standard_gaussian
 from essper.samplers import HMC, Budget, DelayedRejectionHMC, TrajectoryLength, WindowedAdaptation
 from essper.samplers.adaptation import Tuning, shared_tuning
 from essper.samplers.metrics import make_metric
@@ -142,3 +142,16 @@ def test_pilot_without_a_budget_is_left_out():
     sampler = replace(ACCOUNTED["HMC nuts"], adaptation=adaptation)
     run = sampler.run(jax.random.key(0), standard_gaussian(2), Budget(600), chains=2)
     np.testing.assert_array_equal(run.tuning["integration_time"], TrajectoryLength().integration_time)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"metric": "identity"}, {"schedule": "stan", "estimator": "variance"}, {"schedule": "stan"}],
+    ids=["default", "identity", "Stan", "Stan with gradients"],
+)
+def test_the_scale_is_about_the_mean_wherever_that_is(settings):
+    # Deviations from 0 instead would find a scale of 50 and more.
+    away = from_log_density("away", 2, lambda x: -0.5 * jnp.sum((x - 50.0) ** 2))
+    sampler = HMC(adaptation=WindowedAdaptation(num_warmup=400, **settings))
+    run = sampler.run(jax.random.key(0), away, Budget(20_000), chains=2)
+    assert 1.5 < run.tuning["integration_time"] < 2.2
