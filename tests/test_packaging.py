@@ -1,5 +1,6 @@
 """The wheel holds what the packages read at run time, and nothing that would shadow a user's modules."""
 
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -8,13 +9,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+NOT_PART_OF_IT = (".git", ".venv", "build", "dist", "results", "*.egg-info", "__pycache__", ".*_cache")
 
 
 @pytest.fixture(scope="module")
 def names(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    # From a copy: setuptools builds inside the tree, where another test process may be building too.
     out = tmp_path_factory.mktemp("wheel")
+    tree = out / "tree"
+    shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(*NOT_PART_OF_IT))
     built = subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--outdir", str(out), str(ROOT)],
+        [sys.executable, "-m", "build", "--wheel", "--outdir", str(out), str(tree)],
         capture_output=True,
         text=True,
         check=False,
