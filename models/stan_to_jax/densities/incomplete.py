@@ -1,0 +1,108 @@
+"""Logs of the regularized incomplete beta and gamma functions, with derivatives by every argument."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.special as scipy_special
+from jax import lax
+from jax.scipy import special as jax_special
+
+from ..numeric import is_concrete, log, where
+from .base import guarded
+from .special import log1m_exp, log_beta
+
+_MAX_ITERATIONS = 20_000
+_TINY = 1e-300
+
+
+def log_probability(p: Any) -> Any:
+    """log p, −inf with a derivative of 0 where p = 0."""
+    positive = p > 0
+    return where(positive, log(guarded(positive, p, 1.0)), -np.inf)
+
+
+def log_beta_tails(a: Any, b: Any, x: Any, complement: Any) -> tuple[Any, Any]:
+    """log I_x(a, b) and log(1 − I_x(a, b)); ``complement`` is 1 − x, accurate where x is near 1.
+
+    a, b > 0 and 0 < x < 1. The smaller of the two tails comes from the continued fraction without
+    cancellation or underflow; the derivatives by a and b are those of the fraction.
+    """
+    if is_concrete(a, b, x, complement):
+        lower = np.where(x < 0.5, scipy_special.betainc(a, b, x), scipy_special.betaincc(b, a, complement))
+        upper = np.where(x < 0.5, scipy_special.betaincc(a, b, x), scipy_special.betainc(b, a, complement))
+        return log(lower), log(upper)
+    a, b, x, complement = jnp.broadcast_arrays(*(jnp.asarray(v, float) for v in (a, b, x, complement)))
+    swap = x * (a + b + 2.0) > a + 1.0
+    first, second = jnp.where(swap, b, a), jnp.where(swap, a, b)
+    small, large = jnp.where(swap, complement, x), jnp.where(swap, x, complement)
+    fraction = _log_fraction(first, second, small)
+    direct = fraction + first * log(small) + second * log(large) - log(first) - log_beta(first, second)
+    direct = jnp.minimum(direct, 0.0)
+    other = log1m_exp(-direct)
+    return jnp.where(swap, other, direct), jnp.where(swap, direct, other)
+
+
+@jax.custom_jvp
+def _log_fraction(a: Any, b: Any, x: Any) -> Any:
+    """log of 1/(1 + d₁/(1 + d₂/(1 + …))), DLMF 8.17.22, for x < (a + 1)/(a + b + 2)."""
+    return _lentz(a, b, x)
+
+
+@_log_fraction.defjvp
+def _log_fraction_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
+    # The partial derivatives run the recurrence in forward mode, so that they can be transposed.
+    value = _lentz(*primals)
+    tangent = jnp.zeros_like(value)
+    for index, direction in enumerate(tangents):
+        units = [jnp.ones_like(p) if i == index else jnp.zeros_like(p) for i, p in enumerate(primals)]
+        partial = jax.jvp(_lentz, tuple(primals), tuple(units))[1]
+        tangent = tangent + partial * direction
+    return value, tangent
+
+
+def _lentz(a: Any, b: Any, x: Any) -> Any:
+    """The modified Lentz algorithm on pairs of coefficients, until all elements have converged.
+
+    It stops some iterations after the value has converged: the derivatives lag behind.
+    """
+    epsilon = float(jnp.finfo(x.dtype).eps)
+
+    def away_from_zero(value: Any) -> Any:
+        return jnp.where(jnp.abs(value) < _TINY, _TINY, value)
+
+    def step(c: Any, d: Any, coefficient: Any) -> tuple[Any, Any]:
+        d = 1.0 / away_from_zero(1.0 + coefficient * d)
+        c = away_from_zero(1.0 + coefficient / c)
+        return c, d
+
+    def advance(state: Any) -> Any:
+        m, settled, c, d, log_value = state
+        even = m * (b - m) * x / ((a + 2 * m - 1.0) * (a + 2 * m))
+        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1.0))
+        c, d = step(c, d, even)
+        change = c * d
+        c, d = step(c, d, odd)
+        change = change * c * d
+        converged = jnp.all(jnp.abs(change - 1.0) <= 2.0 * epsilon)
+        settled = jnp.where(converged, settled + 1, 0)
+        return m + 1, settled, c, d, log_value + jnp.log(change)
+
+    def unfinished(state: Any) -> Any:
+        m, settled = state[0], state[1]
+        return (settled < 4 + m // 4) & (m < _MAX_ITERATIONS)
+
+    d = 1.0 / away_from_zero(1.0 - (a + b) * x / (a + 1.0))
+    state = jnp.asarray(1), jnp.asarray(0), jnp.ones_like(x), d, jnp.log(d)
+    return lax.while_loop(unfinished, advance, state)[4]
+
+
+def log_gamma_tail(upper: bool, a: Any, x: Any) -> Any:
+    """log Q(a, x) if ``upper``, else log P(a, x), for a > 0 and x ≥ 0."""
+    if is_concrete(a, x):
+        return log(scipy_special.gammaincc(a, x) if upper else scipy_special.gammainc(a, x))
+    tail = jax_special.gammaincc if upper else jax_special.gammainc
+    return log_probability(tail(jnp.asarray(a, float), jnp.asarray(x, float)))
