@@ -48,7 +48,7 @@ class Tuning(NamedTuple):
     step_size: Array
     metric: Metric
     integration_time: Array | None = None
-    """How long to integrate, where a rule finds it; None where the configuration says it."""
+    """How long to integrate, where a rule has looked for it; None where the configuration says it."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,11 @@ class WindowedAdaptation:
             )
         return self.estimator != "variance" and self.metric != "identity" and kernel.gradient is not None
 
+    def follows_scale(self, trajectory: TrajectoryLength | None) -> bool:
+        """Whether warmup looks for the longest scale: by that rule, and about the mean of a window."""
+        wanted = trajectory is not None and trajectory.finds == "scale"
+        return wanted and self.adapts and len(self.windows.ends) > 0
+
 
 class AdaptationState(NamedTuple):
     """Where a group's warmup stands."""
@@ -138,10 +143,13 @@ class AdaptationState(NamedTuple):
 def first_tuning(
     config: WindowedAdaptation, dim: int, dtype, trajectory: TrajectoryLength | None = None
 ) -> Tuning:
-    """The identity metric, the fixed step size or 1, and the rule's first integration time."""
+    """The identity metric, the fixed step size or 1, and a first integration time for the longest scale.
+
+    That of a pilot is found later, and where nothing looks for one the configuration's holds.
+    """
     metric = make_metric(jnp.eye(dim, dtype=dtype) if config.metric == "dense" else jnp.ones(dim, dtype))
     time = None
-    if trajectory is not None and trajectory.finds != "fixed":
+    if trajectory is not None and config.follows_scale(trajectory):
         time = jnp.asarray(trajectory.integration_time, dtype)
     return Tuning(jnp.asarray(1.0 if config.step_size is None else config.step_size, dtype), metric, time)
 
@@ -177,7 +185,7 @@ def start_adaptation(
     empty = start_moments(dim, dense, dtype, uses_gradients)
     later = empty if config.windows.overlapping else None
     averaging = _start_averaging(config, tuning.step_size)
-    scale = start_scale(dim, dtype) if trajectory is not None and trajectory.finds == "scale" else None
+    scale = start_scale(dim, dtype) if config.follows_scale(trajectory) else None
     return AdaptationState(tuning, averaging, empty, later, jnp.int32(0), jnp.int32(0), scale), spent
 
 

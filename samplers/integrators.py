@@ -94,8 +94,9 @@ class TrajectoryLength:
     rule : how warmup finds the time. ``"fixed"``: it is ``integration_time``. ``"scale"``:
         ``integration_time`` times the longest scale of the draws in the units of the metric, which
         costs nothing. ``"nuts"``: the 90th percentile of the lengths of NUTS trajectories in a pilot,
-        as in the scripts of Modi, Barnett & Carpenter (2023); ``integration_time`` until there is one,
-        and where nothing else needs a warmup (identity metric, fixed step size) there is none.
+        as in the scripts of Modi, Barnett & Carpenter (2023); ``integration_time`` until there is one.
+        A warmup of 0 steps, or one whose budget is spent before, has no pilot; one of fewer than 20 steps,
+        or with an identity metric and a fixed step size, looks for no longest scale.
     num_integration_steps : a fixed number of steps instead of a time; there is then no rule.
     jitter : each length is scaled by a factor in (1 − jitter, 1 + jitter), which avoids the
         periodic orbits that a fixed length can fall into. A trajectory of a quarter period of the

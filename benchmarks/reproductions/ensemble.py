@@ -311,7 +311,9 @@ def _summing(sampler: FixedSampler, observe: Observe) -> Callable[..., tuple]:
             totals = totals + jnp.where(counted[:, None], values, 0.0)
             return moved._replace(spent=spent), totals, counts + counted
 
-        unfinished = lambda carry: jnp.min(carry[0].spent) < limit  # noqa: E731
+        def unfinished(carry: tuple[_Group, Array, Array]) -> Array:
+            return jnp.min(carry[0].spent) < limit
+
         return jax.lax.while_loop(unfinished, body, (group, totals, counts))
 
     return add

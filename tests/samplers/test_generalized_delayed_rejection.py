@@ -50,6 +50,9 @@ class Paper:
 
     def log_density(self, theta):
         v, x = theta[0], theta[1:]
+        # FUNNEL's derivative has the scale's square in it: where that overflows, the evaluation fails.
+        if v > np.log(np.finfo(float).max):
+            return -np.inf, np.zeros(theta.size)
         gradient = np.append(-v / 9 + 0.5 * x @ x * np.exp(-v) - 0.5 * x.size, -x * np.exp(-v))
         return -(v**2) / 18 - 0.5 * x @ x * np.exp(-v) - 0.5 * v * x.size, gradient
 
@@ -134,7 +137,7 @@ def test_transition_is_the_papers(stages, length, retry, metric):
     sampler = generalized(damping=0.3, stages=stages, reduction=3.0, length=length, retry=retry)
     tuning = tuned(STEP_SIZE, METRICS[metric])
     kernel = sampler.kernel(FUNNEL.density, tuning)
-    step, outcomes, same_cost = jax.jit(kernel.step), [], []
+    step, outcomes = jax.jit(kernel.step), []
     for start, key in zip(exact_draws(20), jax.random.split(jax.random.key(1), 20), strict=True):
         state, _ = kernel.init(key, start)
         for k in jax.random.split(key, 5):
@@ -147,13 +150,10 @@ def test_transition_is_the_papers(stages, length, retry, metric):
             np.testing.assert_allclose(state.position, theta, rtol=1e-8, atol=1e-9)
             np.testing.assert_allclose(momentum_in(paper, state.momentum), rho, rtol=1e-8, atol=1e-9)
             assert info.extra["accepted"] == (accepted > 0)
-            # Proposals whose evaluation overflows have no ghosts, and autodiff overflows first.
-            assert info.cost.gradients <= paper.gradients
-            same_cost.append(info.cost.gradients == paper.gradients)
+            assert info.cost.gradients == paper.gradients
             np.testing.assert_allclose(-info.extra["energy"], paper.log_pi((theta, rho)) + LOG_CONSTANT)
             outcomes.append(accepted)
     assert all(outcomes.count(k) >= 5 for k in range(stages + 1))
-    assert np.mean(same_cost) > 0.95
 
 
 LOG_CONSTANT = -0.5 * DIM * np.log(2 * np.pi) - np.log(3)

@@ -150,7 +150,9 @@ def test_design_has_every_pair_of_levels():
 @pytest.mark.parametrize("case", DESIGN, ids=str)
 def test_delayed_rejection(case):
     found = drift_on(SETTINGS[case.target], case.sampler, case.metric)
-    assert 0.02 < found.acceptance < 0.6  # of the first stage, so that the later ones matter
+    # Of the first stage: most are rejected, so that the later ones matter, and in its 20 steps a chain
+    # accepts one at least on average, so that this too is put to the test.
+    assert 1 / 20 < found.acceptance < 0.6
     assert found.worst < 4
 
 
