@@ -11,7 +11,8 @@ from . import densities, functions, ode
 from .calls import call_function, find_function
 from .errors import LoweringError, NotBatchable, Ragged, UnsupportedStanError
 from .functions.operators import binary, unary
-from .indexing import At, Entry, Many, Span, take
+from .indexing import NOTHING, At, Entry, Many, Span, take
+from .library import library
 from .numeric import is_concrete, namespace
 from .selection import merged_back, merged_rows, selected, truth_of
 from .slices import as_index, padded_sum
@@ -140,8 +141,8 @@ def _entry(run: Interpreter, item: Single | Range, size: int, level: Level | Non
     lower = integer(1) if item.lower is None else evaluate(run, item.lower, level)
     upper = integer(size) if item.upper is None else evaluate(run, item.upper, level)
     if lower.level is None and upper.level is None:
-        start = uniform_int(lower, "a range's lower end") - 1
-        return Span(start, max(start, uniform_int(upper, "a range's upper end")))
+        start, stop = uniform_int(lower, "a range's lower end") - 1, uniform_int(upper, "a range's upper end")
+        return Span(start, stop) if stop > start else NOTHING
     if not is_concrete(lower.data, upper.data):
         raise UnsupportedStanError("a range whose ends depend on parameters")
     rows, _, (low, high) = aligned([lower, upper])
@@ -149,7 +150,7 @@ def _entry(run: Interpreter, item: Single | Range, size: int, level: Level | Non
     low, high = np.broadcast_to(low, rows.size), np.broadcast_to(high, rows.size)
     sizes = np.maximum(high - low + 1, 0)
     if (low == low[0]).all() and (high == high[0]).all():
-        return Span(int(low[0]) - 1, int(low[0]) - 1 + int(sizes[0]))
+        return Span(int(low[0]) - 1, int(high[0])) if sizes[0] else NOTHING
     if (sizes != sizes[0]).any():
         raise Ragged(rows, sizes)
     return Many(Value(Type("int", 1), (low - 1)[:, None] + np.arange(sizes[0]), rows))
@@ -248,14 +249,14 @@ def builtin(run: Interpreter, name: str, arguments: Sequence[Value], level: Leve
     """A function, density or distribution function of the Stan library."""
     for suffix in ("_lpdf", "_lpmf", "_lupdf", "_lupmf"):
         if name.endswith(suffix):
-            found = densities.evaluate(name.removesuffix(suffix), arguments)
+            found = library(densities.evaluate, name.removesuffix(suffix), arguments)
             return run.density_value(
                 found, drop=suffix.startswith("_lu") and run.drops_constants, level=level
             )
     if functions.known(name):
-        return functions.call(name, arguments)
+        return library(functions.call, name, arguments)
     if densities.known(name):
-        found = densities.evaluate_distribution_function(name, arguments)
+        found = library(densities.evaluate_distribution_function, name, arguments)
         return run.density_value(found, drop=False, level=level)
     raise UnsupportedStanError(f"the function {name!r}")
 

@@ -44,6 +44,8 @@ class Span:
 
 
 Entry = At | Many | Span
+NOTHING = Span(0, 0)
+"""An empty range, wherever it begins."""
 
 
 def take(base: Value, entries: Sequence[Entry]) -> Value:
@@ -74,6 +76,23 @@ def take(base: Value, entries: Sequence[Entry]) -> Value:
     if not by_row:
         return Value(type, data, base.level)
     return _take_by_row(Value(type, data, base.level), by_row, kept)
+
+
+def forgiving(entries: Sequence[Entry], shape: tuple[int, ...]) -> list[Entry]:
+    """Entries that give NaN where a known index is out of range, as a traced one does.
+
+    For branches that may not be taken: there Stan never sees the index.
+    """
+    return [
+        type(entry)(Value(entry.index.type, jnp.asarray(entry.index.data), entry.index.level))
+        if not isinstance(entry, Span) and entry.index.concrete and not _within(entry.index.data, size)
+        else entry
+        for entry, size in zip(entries, shape, strict=False)
+    ]
+
+
+def _within(index: Any, size: int) -> bool:
+    return bool(np.all((np.asarray(index) >= 0) & (np.asarray(index) < size)))
 
 
 def element_ids(shape: tuple[int, ...], entries: Sequence[Entry]) -> Value:
@@ -157,10 +176,10 @@ def _gather(data: Any, axis: int, indices: Any) -> Any:
 
 
 def _require_within(index: Any, size: int) -> None:
-    low, high = (np.min(index), np.max(index)) if np.size(index) else (0, -1)
-    if low < 0 or high >= size:
-        wrong = int(low if low < 0 else high) + 1
-        raise StanIndexError(f"the index {wrong} is outside of 1:{size}")
+    if not _within(index, size):
+        low = int(np.min(index))
+        wrong = low if low < 0 else int(np.max(index))
+        raise StanIndexError(f"the index {wrong + 1} is outside of 1:{size}")
 
 
 # -- indices that differ between rows -------------------------------------------------------------

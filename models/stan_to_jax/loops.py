@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .analysis import breaks, effects, size_of
+from .counters import counters_of, run_ahead
 from .dependence import LoopLevel
 from .errors import NotBatchable, Ragged, UnsupportedStanError
 from .indexing import At, take
@@ -70,25 +72,36 @@ def execute_loop(run: Interpreter, node: For | ForEach, level: Level | None) -> 
     if reason is None:
         try:
             with run.attempt(level):
-                _batch(run, iterations)
+                _batch(run, iterations, {})
             return None
         except (NotBatchable, UnsupportedStanError) as error:
-            reason = str(error) if isinstance(error, NotBatchable) else error.reason
-            run.sequential[key] = reason
+            reason = _reason(error)
+        counters = counters_of(run, iterations)
+        if counters:
+            try:
+                with run.attempt(level):
+                    _batch(run, iterations, run_ahead(run, iterations, counters))
+                return None
+            except (NotBatchable, UnsupportedStanError) as error:
+                reason = f"{reason}; with {', '.join(counters)} computed beforehand: {_reason(error)}"
+        run.sequential[key] = reason
     if not run.traced or _is_concrete(run, node, level):
         return _in_order(run, iterations, reason, counted=False)
-    if iterations.aligned and iterations.counts[0] > MAX_UNROLL and not breaks(node.body):
+    if iterations.counts.max() > MAX_UNROLL and not breaks(node.body):
         from .scan import scan
 
         try:
             with run.attempt(level):
                 scan(run, iterations)
-                run.report(node, int(iterations.counts[0]), "scan", reason)
+                run.report(node, int(iterations.counts.max()), "scan", reason)
             return None
         except (NotBatchable, UnsupportedStanError) as error:
-            why = str(error) if isinstance(error, NotBatchable) else error.reason
-            reason = f"{reason}; no scan: {why}"
+            reason = f"{reason}; no scan: {_reason(error)}"
     return _in_order(run, iterations, reason, counted=True)
+
+
+def _reason(error: NotBatchable | UnsupportedStanError) -> str:
+    return error.reason if isinstance(error, UnsupportedStanError) else str(error)
 
 
 def _iterations(run: Interpreter, node: For | ForEach, level: Level | None) -> Iterations:
@@ -121,7 +134,8 @@ def _elements(sequence: Value) -> Value:
 # -- at once --------------------------------------------------------------------------------------
 
 
-def _batch(run: Interpreter, iterations: Iterations) -> None:
+def _batch(run: Interpreter, iterations: Iterations, counters: Mapping[str, np.ndarray]) -> None:
+    """``counters`` are the ints, by row, that variables of that name hold as an iteration begins."""
     node = iterations.node
     if breaks(node.body):
         raise NotBatchable("iterations may end the loop")
@@ -137,6 +151,8 @@ def _batch(run: Interpreter, iterations: Iterations) -> None:
     )
     with run.memory.scope():
         iterations.bind(run, Value(INT, numbers, loop), loop)
+        for name, values in counters.items():
+            run.memory.declare(name, INT, (), loop, Value(INT, values, loop))
         _execute_rows(run, node.body, loop)
     run.memory.close(loop)
     run.report(node, len(rows), "batch")

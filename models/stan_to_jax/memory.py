@@ -18,7 +18,18 @@ from jax import lax
 
 from .dependence import LoopLevel
 from .errors import NotBatchable, UnsupportedStanError
-from .indexing import At, Entry, Many, Span, element_ids, flat_ids, take, unassigned, write_elements
+from .indexing import (
+    At,
+    Entry,
+    Many,
+    Span,
+    element_ids,
+    flat_ids,
+    forgiving,
+    take,
+    unassigned,
+    write_elements,
+)
 from .numeric import is_concrete, namespace
 from .rows import take_rows
 from .values import (
@@ -46,8 +57,8 @@ class Storage:
         self.type = type
         self.shape = shape
         self.level = level
-        self.value = value
-        """None before the first assignment."""
+        self.value = None if value is None else Value(value.type, value.data, value.level)
+        """None before the first assignment; always computed, never a linear predictor to be."""
         self.written: np.ndarray | None = None
         """``bool[rows, *shape]`` for a row's own copy: the elements that the row has assigned."""
         self.unchecked_depth = -1
@@ -153,6 +164,8 @@ class Memory:
 
     def read_elements(self, name: str, entries: Sequence[Entry], level: Level | None) -> Value:
         storage = self.storage(name, level)
+        if level is not None and level.mask is not None:
+            entries = forgiving(entries, storage.shape)
         if is_checked(storage, level):
             self._note_read(storage, level, flat_ids(element_ids(storage.shape, entries), level))
         return _seen_from(level, storage, take(storage.content(), entries))
@@ -184,6 +197,8 @@ class Memory:
         """
         storage = self.storage(name, level)
         value = promoted(value, storage.type)
+        if level is not None and level.mask is not None:
+            entries = forgiving(entries, storage.shape)
         if not entries and level is storage.level:
             if value.shape != storage.shape:
                 raise UnsupportedStanError(f"assigning {_size(value.shape)} to {name}{_size(storage.shape)}")
@@ -249,29 +264,57 @@ class Memory:
     # -- accumulating -----------------------------------------------------------------------------
 
     def accumulates(self, name: str, level: Level | None) -> bool:
-        """Whether adding to the variable at ``level`` sums over the iterations of all loops in between."""
-        storage = self.storage(name, level)
-        loops = _loops(storage, level)
-        return bool(loops) and all(name in loop.accumulated for loop in loops)
+        """Whether adding to the variable at ``level`` sums over the iterations of the innermost loop."""
+        loops = _loops(self.storage(name, level), level)
+        return bool(loops) and name in loops[0].accumulated
 
     def add(self, name: str, entries: Sequence[Entry], value: Value, sign: int, level: Level) -> None:
-        """``name[entries] += sign * value`` for all rows of ``level`` together."""
+        """``name[entries] += sign * value`` for all rows of ``level`` together.
+
+        The rows of the loops that only add to the variable are summed; to what is around them it is one
+        assignment.
+        """
         storage = self.storage(name, level)
-        if storage.written is not None and not storage.written.all():
-            raise NotBatchable(f"{name} may be read before the iteration assigns it")
+        loops = _loops(storage, level)
+        others = [loop for loop in loops if name not in loop.accumulated]
+        outer = others[0] if others else storage.level
+        if any(name in loop.accumulated for loop in loops[len(loops) - len(others) :]):
+            raise NotBatchable(f"{name} is added to in a loop around one that assigns it")
         ids = element_ids(storage.shape, entries)
         if not ids.concrete:
             raise NotBatchable(f"an index of {name} depends on parameters")
-        elements = _across_rows(storage, level, flat_ids(ids, level))
+        elements = flat_ids(ids, level)
         data = with_rows(promoted(value, storage.type), level)
-        count = int(np.prod(value.shape))
-        data = data.reshape(level.size, count)
-        if count == 1 != elements.shape[1]:
+        data = data.reshape(level.size, int(np.prod(value.shape)))
+        if data.shape != elements.shape:
             data = namespace(data).broadcast_to(data, elements.shape)
-        if level.mask_depth > depth_of(storage.level):
+        if level.mask_depth > depth_of(outer):
             data = jnp.where(level.mask[:, None], data, 0)
+        if others:
+            self._add_at(name, elements, sign * data, level, others[0])
+            return
+        if storage.written is not None and not storage.written.all():
+            raise NotBatchable(f"{name} may be read before the iteration assigns it")
         storage.content()
-        storage.hold_flat(_added(storage.flat(), elements, sign * data))
+        storage.hold_flat(_added(storage.flat(), _across_rows(storage, level, elements), sign * data))
+
+    def _add_at(self, name: str, elements: np.ndarray, data: Any, level: Level, outer: LoopLevel) -> None:
+        """The sums over the rows of ``level`` within each row of ``outer``, added there."""
+        rows, within = np.unique(rows_within(level, outer), return_inverse=True)
+        first = elements[np.unique(within, return_index=True)[1]]
+        if (elements != first[within]).any():
+            raise NotBatchable(f"iterations add to different elements of {name}, which another loop assigns")
+        count = elements.shape[1]
+        places = within[:, None] * count + np.arange(count)
+        zeros = np.zeros(len(rows) * count, data.dtype if is_concrete(data) else float)
+        sums = _added(zeros, places, data).reshape(len(rows), count)
+        at = outer if len(rows) == outer.size else branch_rows(outer, rows)
+        storage = self.storage(name, at)
+        self._note_read(storage, at, first)
+        storage.content()
+        flat = storage.flat()
+        before = take_rows(flat, _across_rows(storage, at, first).reshape(-1)).reshape(first.shape)
+        self._write_flat(self.variables[name], first, before + sums, at)
 
     # -- leaving a loop ---------------------------------------------------------------------------
 

@@ -24,7 +24,6 @@ from jax import lax
 from scipy.integrate import DOP853
 
 from .errors import NotBatchable, UnsupportedStanError
-from .numeric import is_concrete
 from .values import Type, Value
 
 RELATIVE_TOLERANCE = 1e-10
@@ -118,77 +117,85 @@ def _read(name: str, arguments: Sequence[Value]) -> _Problem:
         state, result = Type("vector"), Type("vector", 1)
     if any(value.kind == "int" and not value.concrete for value in given):
         raise UnsupportedStanError(f"an int that depends on parameters as an argument of {name!r}")
-    limits = []
-    for value, ours in zip(tolerances or [None, None], (RELATIVE_TOLERANCE, ABSOLUTE_TOLERANCE), strict=False):
-        if value is not None and not value.concrete:
+    limits = [RELATIVE_TOLERANCE, ABSOLUTE_TOLERANCE]
+    for i, value in enumerate(tolerances):
+        if not value.concrete:
             raise UnsupportedStanError(f"a tolerance of {name!r} that depends on parameters")
-        limits.append(ours if value is None else min(ours, float(value.data)))
+        limits[i] = min(limits[i], float(value.data))
     return _Problem(tuple(given), state, result, *limits)
 
 
 # -- sensitivities --------------------------------------------------------------------------------
 
+_INITIAL_STATE, _INITIAL_TIME, _TIMES = 0, 1, 2
+"""Positions in ``_Problem.values``."""
+
 
 def _solver(problem: _Problem, system: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    """The states ``f[N, n]`` as a function of the traced values, with derivatives by forward sensitivities."""
+    """The states ``f[N, n]`` as a function of the traced values, with derivatives by sensitivities."""
 
-    def start(free: Sequence[jax.Array]) -> tuple[jax.Array, Any, jax.Array]:
+    def start(free: Sequence[jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
         state, time, times = (value.data for value in problem.filled(free)[:3])
         return jnp.asarray(state, float), jnp.asarray(time, float), jnp.asarray(times, float)
 
-    def solve_coupled(coupled: System, initial: jax.Array, time: Any, times: jax.Array) -> jax.Array:
+    def states_at(coupled: System, initial: jax.Array, time: jax.Array, times: jax.Array) -> jax.Array:
         return _trajectory(coupled, initial, time, times, problem.relative, problem.absolute)
 
     @jax.custom_jvp
     def solve(free: tuple[jax.Array, ...]) -> jax.Array:
         initial, time, times = start(free)
-        return solve_coupled(lambda t, y: system(t, y, free), initial, time, times)
+        return states_at(lambda t, y: system(t, y, free), initial, time, times)
 
+    # The solution does not depend on the directions: reverse mode transposes only what follows it.
     @solve.defjvp
     def _(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
         (free,), (directions,) = primals, tangents
         initial, time, times = start(free)
-        size = initial.shape[0]
-        # One sensitivity per entry of the traced values but the output times.
-        inside = [k for k, i in enumerate(problem.traced) if i != 2]
-        sizes = [free[k].size for k in inside]
-        count = sum(sizes)
-        units = np.split(np.eye(count), np.cumsum(sizes)[:-1], axis=1)
-        seeds = list(jnp.zeros((count, *array.shape), array.dtype) for array in free)
-        for k, unit in zip(inside, units, strict=False):
-            seeds[k] = jnp.asarray(unit.reshape(count, *free[k].shape), free[k].dtype)
+        inside = [k for k, position in enumerate(problem.traced) if position != _TIMES]
+        seeds = _unit_directions(free, inside)
+        sensitivities = jnp.zeros((sum(free[k].size for k in inside), initial.size), initial.dtype)
+        for k in inside:
+            if problem.traced[k] == _INITIAL_STATE:
+                sensitivities += seeds[k]
+            elif problem.traced[k] == _INITIAL_TIME:
+                # To start later from the same state is to be further back on the way.
+                sensitivities -= seeds[k][:, None] * system(time, initial, free)
 
-        def derivative(t: Any, y: jax.Array) -> jax.Array:
-            return system(t, y, free)
+        def coupled(t: Any, rows: jax.Array) -> jax.Array:
+            """Row 0 is the state, the others are its derivatives along the unit directions."""
 
-        def coupled(t: Any, states: jax.Array) -> jax.Array:
-            def along(sensitivity: jax.Array, *seed: jax.Array) -> tuple[jax.Array, jax.Array]:
-                return jax.jvp(lambda y, q: system(t, y, q), (states[0], free), (sensitivity, seed))
+            def along(row: jax.Array, *seed: jax.Array) -> tuple[jax.Array, jax.Array]:
+                return jax.jvp(lambda y, q: system(t, y, q), (rows[0], free), (row, seed))
 
-            rate, rates = jax.vmap(along, out_axes=(None, 0))(states[1:], *seeds)
+            if len(rows) == 1:
+                return system(t, rows[0], free)[None]
+            rate, rates = jax.vmap(along, out_axes=(None, 0))(rows[1:], *seeds)
             return jnp.concatenate([rate[None], rates])
 
-        sensitivities = jnp.zeros((count, size), initial.dtype)
-        for k, row in zip(inside, np.cumsum([0, *sizes]), strict=False):
-            if problem.traced[k] == 0:
-                sensitivities = sensitivities.at[row : row + size].set(jnp.eye(size))
-            elif problem.traced[k] == 1:  # a later start is a start from further back along the solution
-                sensitivities = sensitivities.at[row].set(-derivative(time, initial))
-        if count:
-            solution = solve_coupled(coupled, jnp.concatenate([initial[None], sensitivities]), time, times)
-        else:
-            solution = solve_coupled(lambda t, y: derivative(t, y[0])[None], initial[None], time, times)
+        solution = states_at(coupled, jnp.concatenate([initial[None], sensitivities]), time, times)
         states = solution[:, 0]
         change = jnp.zeros_like(states)
-        if count:
-            along_free = jnp.concatenate([jnp.ravel(directions[k]) for k in inside])
-            change += jnp.einsum("tmn,m->tn", solution[:, 1:], along_free)
-        if 2 in problem.traced:
-            moved = directions[problem.traced.index(2)]
-            change += moved[:, None] * jax.vmap(derivative)(times, states)
+        if inside:
+            direction = jnp.concatenate([jnp.ravel(directions[k]) for k in inside])
+            change += jnp.einsum("tmn,m->tn", solution[:, 1:], direction)
+        if _TIMES in problem.traced:
+            moved = directions[problem.traced.index(_TIMES)]
+            change += moved[:, None] * jax.vmap(lambda t, y: system(t, y, free))(times, states)
         return states, change
 
     return solve
+
+
+def _unit_directions(free: Sequence[jax.Array], inside: Sequence[int]) -> list[jax.Array]:
+    """One direction for each number in the arrays ``inside``, as arrays ``f[directions, *shape]``."""
+    count = sum(free[k].size for k in inside)
+    directions = [np.zeros((count, *array.shape)) for array in free]
+    row = 0
+    for k in inside:
+        size = free[k].size
+        directions[k][row : row + size] = np.eye(size).reshape(size, *free[k].shape)
+        row += size
+    return [jnp.asarray(unit, array.dtype) for unit, array in zip(directions, free, strict=True)]
 
 
 # -- the method -----------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from .memory import Storage, is_checked
 from .rows import take_rows
 from .statements import execute
 from .syntax import Expression
-from .values import INT, ROW_VECTOR, Level, Type, Value, depth_of, with_rows
+from .values import INT, ROW_VECTOR, Level, Type, Value, branch_where, depth_of, with_rows
 from .windows import Lagged, Stream, lagged_name, rewrite
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def scan(run: Interpreter, iterations: Iterations) -> None:
-    """Executes the loop as a scan.
+    """Executes the loop as a scan; rows with fewer iterations than others sit out the last ones.
 
     Raises
     ------
@@ -35,7 +35,10 @@ def scan(run: Interpreter, iterations: Iterations) -> None:
         If the body cannot be executed with a traced loop variable.
     """
     node, level = iterations.node, iterations.level
-    count = int(iterations.counts[0])
+    if (iterations.first != iterations.first[0]).any():
+        raise NotBatchable("rows begin at different iterations")
+    counts = iterations.counts
+    count = int(counts.max())
     numbers = np.arange(iterations.first[0], iterations.first[0] + count)
     found = effects(node.body)
     known = run.memory.variables.keys()
@@ -63,8 +66,11 @@ def scan(run: Interpreter, iterations: Iterations) -> None:
             for name, storage in lagged.items():
                 for lag, data in enumerate((before[name], *windows[name])):
                     _declare_element(run, lagged_name(name, lag), storage, data, level)
-            iterations.bind(run, Value(INT, number), level)
-            execute(run, rewritten.body, level)
+            going = level
+            if not iterations.aligned:
+                going = branch_where(level, jnp.asarray(iterations.last) >= number)
+            iterations.bind(run, Value(INT, number), going)
+            execute(run, rewritten.body, going)
             variables = run.memory.variables
             now = {name: _data(variables[lagged_name(name, 0)]) for name in lagged}
             after = {name: _data(variables[name]) for name in plain}

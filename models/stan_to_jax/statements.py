@@ -17,6 +17,7 @@ from .analysis import accumulation, exits
 from .constraints import Declared
 from .errors import LoweringError, NotBatchable, UnsupportedStanError
 from .functions.operators import binary
+from .library import library
 from .selection import merged_back, merged_rows, selected, truth_of
 from .syntax import (
     Assignment,
@@ -26,6 +27,7 @@ from .syntax import (
     Continue,
     Declaration,
     Empty,
+    Expression,
     For,
     ForEach,
     If,
@@ -128,10 +130,17 @@ def _execute(run: Interpreter, statement: Statement, level: Level | None) -> Out
 
 def declared(run: Interpreter, type: SizedType, level: Level | None, bounds: bool = False) -> Declared:
     """The declared type with its sizes, and with its bounds if they matter."""
-    arrays = tuple(uniform_int(run.evaluate(size, level), "a size") for size in type.array)
-    dims = tuple(uniform_int(run.evaluate(size, level), "a size") for size in type.dims)
+    arrays = tuple(_size(run, size, level) for size in type.array)
+    dims = tuple(_size(run, size, level) for size in type.dims)
     found = {name: run.evaluate(bound, level).data for name, bound in type.constraints} if bounds else {}
     return Declared(type.base, arrays, dims, found)
+
+
+def _size(run: Interpreter, node: Expression, level: Level | None) -> int:
+    size = uniform_int(run.evaluate(node, level), "a size")
+    if size < 0:
+        raise UnsupportedStanError(f"a size of {size}", node.position)
+    return size
 
 
 def _declare(run: Interpreter, statement: Declaration, level: Level | None) -> None:
@@ -174,7 +183,8 @@ def _tilde(run: Interpreter, statement: Tilde, level: Level | None) -> None:
             run.add_target(run.call_own(name + suffix, called, arguments, level), level)
             break
     else:
-        run.add_density(densities.evaluate(name, arguments), drop=run.drops_constants, level=level)
+        found = library(densities.evaluate, name, arguments)
+        run.add_density(found, drop=run.drops_constants, level=level)
     if statement.truncation is not None:
         _truncate(run, statement, arguments, level)
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .errors import Ragged, UnsupportedStanError
+from .linear_predictor import LinearPredictor
 from .numeric import is_concrete, namespace
 from .rows import take_rows
 
@@ -106,17 +107,31 @@ def rows_within(level: Level, outer: Level | None) -> np.ndarray:
     return rows
 
 
-@dataclass(frozen=True, eq=False)
 class Value:
     """A value of the Stan language: ``data`` has axes (rows if ``level``, array dims, element dims).
 
     A matrix is stored ``[row, column]``. Ints and truth values are int64, concrete unless they depend on
-    a loop variable inside of a scan or on a comparison of parameters.
+    a loop variable inside of a scan or on a comparison of parameters. A linear predictor is computed
+    when its data are asked for: until then more terms may join it.
     """
 
-    type: Type
-    data: Any
-    level: Level | None = None
+    __slots__ = ("_data", "level", "type")
+
+    def __init__(self, type: Type, data: Any, level: Level | None = None) -> None:
+        self.type = type
+        self.level = level
+        self._data = data
+
+    @property
+    def data(self) -> Any:
+        if isinstance(self._data, LinearPredictor):
+            self._data = self._data.array()
+        return self._data
+
+    @property
+    def predictor(self) -> LinearPredictor | None:
+        """What the value is made of, as long as it is not computed."""
+        return self._data if isinstance(self._data, LinearPredictor) else None
 
     @property
     def kind(self) -> Kind:
@@ -133,12 +148,16 @@ class Value:
     @property
     def shape(self) -> tuple[int, ...]:
         """Without the axis of rows."""
-        shape = np.shape(self.data)
+        shape = (self._data.size,) if isinstance(self._data, LinearPredictor) else np.shape(self._data)
         return shape if self.level is None else shape[1:]
 
     @property
     def concrete(self) -> bool:
-        return is_concrete(self.data)
+        return is_concrete(self._data)
+
+    def __repr__(self) -> str:
+        rows = "" if self.level is None else f", rows={self.level.size}"
+        return f"Value({self.type}, shape={self.shape}, concrete={self.concrete}{rows})"
 
 
 def integer(value: int) -> Value:

@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.special
 
-from ..numeric import is_concrete, lgamma, log, log_ndtr, log_sigmoid, namespace, total, where
+from ..numeric import is_concrete, lgamma, log, log_sigmoid, total, where
 from .base import Terms, density, finite
-from .linear import all_of
+from .linear import all_of, not_empty
 from .multivariate import is_simplex
-from .special import log_rising_factorial
+from .special import log1m_exp, log_ndtr, log_rising_factorial
 
 _FEW = 32
 """Up to so many categories, comparing with each is cheaper than a gather, whose gradient is a scatter."""
@@ -26,6 +26,8 @@ _FEW = 32
 def _picked(table: Any, index: Any) -> Any:
     """``table[..., index]`` for ``table: f[..., m]`` and indices that broadcast to its leading axes."""
     size = np.shape(table)[-1]
+    if size == 0:
+        return np.zeros(np.broadcast_shapes(np.shape(table)[:-1], np.shape(index)))
     index = np.clip(index, 0, size - 1) if is_concrete(index) else jnp.clip(index, 0, size - 1)
     batch = np.broadcast_shapes(np.shape(table)[:-1], np.shape(index))
     if is_concrete(table, index):
@@ -95,10 +97,9 @@ def dirichlet_multinomial(n: Any, alpha: Any) -> Terms:
     alpha = where(positive, alpha, 1.0)
     sums = alpha.sum(-1)
     kernel = total(log_rising_factorial(alpha, counts), -1) - log_rising_factorial(sums, counts.sum(-1))
-    return Terms(
-        (_log_coefficient(counts), kernel),
-        valid=(valid, all_of(positive, 1), all_of(finite(alpha), 1)),
-    )
+    # One term: Stan keeps the coefficient here.
+    term = _log_coefficient(counts) + kernel
+    return Terms((term,), valid=(valid, all_of(positive, 1), all_of(finite(alpha), 1)))
 
 
 # -- ordered --------------------------------------------------------------------------------------
@@ -120,14 +121,6 @@ def _cut_points(y: Any, cuts: Any) -> tuple[Any, Any, Any, Any, tuple[Any, ...]]
     return lower, upper, has_lower, has_upper, valid
 
 
-def _log_one_minus_exp(x: Any) -> Any:
-    """``log(1 − eˣ)`` for x < 0 (Mächler 2012)."""
-    space = namespace(x)
-    near = x > -0.6931471805599453
-    close = log(-space.expm1(where(near, x, -0.5)))
-    return where(near, close, space.log1p(-space.exp(where(near, -1.0, x))))
-
-
 @density(0, 0, 1, discrete=True)
 def ordered_logistic(y: Any, eta: Any, cuts: Any) -> Terms:
     """``log(σ(c[k] − η) − σ(c[k−1] − η))``, with c[0] = −∞ and c[K] = ∞.
@@ -136,19 +129,22 @@ def ordered_logistic(y: Any, eta: Any, cuts: Any) -> Terms:
     """
     lower, upper, has_lower, has_upper, valid = _cut_points(y, cuts)
     between = has_lower & has_upper
-    width = where(between, lower - upper, -1.0)
-    width = where(width < 0, width, -1.0)  # cut points out of order are rejected
+    width = where(between, upper - lower, 1.0)
     term = (
         where(has_upper, log_sigmoid(upper - eta), 0.0)
         + where(has_lower, log_sigmoid(eta - lower), 0.0)
-        + where(between, _log_one_minus_exp(width), 0.0)
+        + where(between, log1m_exp(width), 0.0)
     )
     return Terms((term,), valid=(*valid, finite(eta)))
 
 
 @density(0, 0, 1, discrete=True)
 def ordered_probit(y: Any, eta: Any, cuts: Any) -> Terms:
-    """``log(Φ(c[k] − η) − Φ(c[k−1] − η))``, with c[0] = −∞ and c[K] = ∞."""
+    """``log(Φ(c[k] − η) − Φ(c[k−1] − η))``, with c[0] = −∞ and c[K] = ∞.
+
+    Stan's value, but not quite its gradient: Stan Math approximates the derivative of log Φ by rational
+    functions with relative errors up to 5e-5; here it is exact to rounding.
+    """
     lower, upper, has_lower, has_upper, valid = _cut_points(y, cuts)
     between = has_lower & has_upper
     below, above = lower - eta, upper - eta
@@ -156,10 +152,8 @@ def ordered_probit(y: Any, eta: Any, cuts: Any) -> Terms:
     flipped = below > 0
     larger = where(between, where(flipped, -below, above), 0.0)
     smaller = where(between, where(flipped, -above, below), -1.0)
-    ordered = smaller < larger
-    smaller = where(ordered, smaller, larger - 1.0)
     log_larger = log_ndtr(larger)
-    middle = log_larger + _log_one_minus_exp(log_ndtr(smaller) - log_larger)
+    middle = log_larger + log1m_exp(log_larger - log_ndtr(smaller))
     first, last = log_ndtr(where(has_upper, above, 0.0)), log_ndtr(where(has_lower, -below, 0.0))
     term = where(between, middle, where(has_upper, first, last))
-    return Terms((term,), valid=(*valid, finite(eta)))
+    return Terms((term,), valid=(*valid, finite(eta), not_empty(cuts)))

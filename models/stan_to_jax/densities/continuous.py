@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
-from ..numeric import cos, exp, lgamma, log, log1p, log_bessel_i0, log_ndtr, sign, where
+from ..numeric import cos, exp, lgamma, log, log1p, log_bessel_i0, sign, where
 from .base import Terms, density, finite, guarded, positive_finite
-from .special import log_ndtr_without_square, log_rising_factorial
+from .special import log_ndtr, log_ndtr_without_square, log_rising_factorial
 
 LOG_2 = math.log(2.0)
 LOG_PI = math.log(math.pi)
@@ -269,7 +267,7 @@ def loglogistic(y, alpha, beta):
     distance = beta * (log_y - log_alpha)
     return Terms(
         ((beta - 1.0) * log_y - 2.0 * log1p(exp(distance)), log(beta) - beta * log_alpha),
-        valid=(y >= 0, positive_finite(alpha), positive_finite(beta)),
+        valid=(y > 0, positive_finite(alpha), positive_finite(beta)),
     )
 
 

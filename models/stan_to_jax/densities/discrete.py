@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..numeric import exp, lgamma, log, log1p, log_sigmoid, where
+from ..numeric import exp, lgamma, log, log1p, log_sigmoid
 from .base import Terms, density, finite, guarded, positive_finite
-from .special import log_beta, log_choose, log_rising_factorial
+from .special import log_choose, log_rising_factorial
 
 # -- bounded ----------------------------------------------------------------------------------------
 
@@ -55,9 +55,15 @@ def binomial_logit(n, trials, alpha):
 @density(0, 0, 0, 0, discrete=True)
 def beta_binomial(n, trials, alpha, beta):
     inside = (n >= 0) & (n <= trials)
-    n = guarded(inside, n, 0)
+    successes, failures = guarded(inside, n, 0), guarded(inside, trials - n, 0)
+    # The ratio of two beta functions, without the cancellation that their difference in logs has.
+    ratio = (
+        log_rising_factorial(alpha, successes)
+        + log_rising_factorial(beta, failures)
+        - log_rising_factorial(alpha + beta, successes + failures)
+    )
     return Terms(
-        (log_beta(n + alpha, trials - n + beta) - log_beta(alpha, beta), log_choose(trials, n)),
+        (ratio, log_choose(trials, successes)),
         support=(inside,),
         valid=(trials >= 0, positive_finite(alpha), positive_finite(beta)),
     )

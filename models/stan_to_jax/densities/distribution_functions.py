@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from ..numeric import arctan2, exp, log, log1p, log_ndtr, log_sigmoid, where
-from .base import DISTRIBUTION_FUNCTIONS, Density, Terms, finite, guarded, positive_finite
+from ..numeric import arctan2, exp, is_concrete, log, log1p, log_sigmoid, namespace, where
+from .base import DISTRIBUTION_FUNCTIONS, Density, Terms, guarded
 from .incomplete import log_beta_tails, log_gamma_tail, log_probability
-from .special import LOG_2, log1m_exp, log_rising_factorial
+from .special import LOG_2, log1m_exp, log_ndtr, log_rising_factorial
 
 Tail = Callable[..., Terms]
 
@@ -25,13 +25,13 @@ def distribution(*ranks: int, suffixes: tuple[str, ...] = ("cdf", "lcdf", "lccdf
 
     def register(tail: Tail) -> Tail:
         def lcdf(*arguments: Any) -> Terms:
-            return tail(False, *arguments)
+            return _log_tail(tail, False, arguments)
 
         def lccdf(*arguments: Any) -> Terms:
-            return tail(True, *arguments)
+            return _log_tail(tail, True, arguments)
 
         def cdf(*arguments: Any) -> Terms:
-            terms = tail(False, *arguments)
+            terms = _log_tail(tail, False, arguments)
             return terms._replace(terms=(exp(terms.terms[0]),))
 
         for function in (lcdf, lccdf, cdf):
@@ -43,10 +43,28 @@ def distribution(*ranks: int, suffixes: tuple[str, ...] = ("cdf", "lcdf", "lccdf
     return register
 
 
+def _log_tail(tail: Tail, upper: bool, arguments: tuple[Any, ...]) -> Terms:
+    """The tail, where data may have infinite outcomes (no bound): 0 or 1 without a NaN derivative."""
+    y, *parameters = arguments
+    if not is_concrete(y) or not np.isinf(y).any():
+        return tail(upper, y, *parameters)
+    terms = tail(upper, np.where(np.isinf(y), 1.0, y), *parameters)
+    return terms._replace(terms=(_certain(upper, y == -np.inf, y == np.inf, terms.terms[0]),))
+
+
 def _certain(upper: bool, below: Any, above: Any, value: Any) -> Any:
     """The log tail where all outcomes lie above y (``below``), where none does (``above``), elsewhere."""
     value = where(below, 0.0 if upper else -np.inf, value)
     return where(above, -np.inf if upper else 0.0, value)
+
+
+def _finite(argument: Any) -> Any:
+    # Unlike a density, a tail at an infinite location or scale is finite: the check cannot be left out.
+    return abs(argument) < math.inf
+
+
+def _positive_finite(argument: Any) -> Any:
+    return (argument > 0) & (argument < math.inf)
 
 
 # -- unbounded --------------------------------------------------------------------------------------
@@ -55,7 +73,7 @@ def _certain(upper: bool, below: Any, above: Any, value: Any) -> Any:
 @distribution(0, 0, 0)
 def normal(upper, y, mu, sigma):
     z = (y - mu) / sigma
-    return Terms((log_ndtr(-z if upper else z),), valid=(sigma > 0, finite(mu)))
+    return Terms((log_ndtr(-z if upper else z),), valid=(sigma > 0, _finite(mu)))
 
 
 @distribution(0)
@@ -68,13 +86,13 @@ def cauchy(upper, y, mu, sigma):
     # The angle between the half line to (∓z, 1) and the first axis: no cancellation in the tail.
     z = (y - mu) / sigma
     angle = arctan2(1.0, z if upper else -z)
-    return Terms((log(angle) - math.log(math.pi),), valid=(positive_finite(sigma), finite(mu)))
+    return Terms((log(angle) - math.log(math.pi),), valid=(_positive_finite(sigma), _finite(mu)))
 
 
 @distribution(0, 0, 0)
 def logistic(upper, y, mu, sigma):
     z = (y - mu) / sigma
-    return Terms((log_sigmoid(-z if upper else z),), valid=(positive_finite(sigma), finite(mu)))
+    return Terms((log_sigmoid(-z if upper else z),), valid=(_positive_finite(sigma), _finite(mu)))
 
 
 @distribution(0, 0, 0)
@@ -82,7 +100,7 @@ def double_exponential(upper, y, mu, sigma):
     z = (mu - y) / sigma if upper else (y - mu) / sigma
     far = z < 0
     value = where(far, z - LOG_2, log1p(-0.5 * exp(-where(far, 0.0, z))))
-    return Terms((value,), valid=(positive_finite(sigma), finite(mu)))
+    return Terms((value,), valid=(_positive_finite(sigma), _finite(mu)))
 
 
 @distribution(0, 0, 0, 0)
@@ -95,13 +113,15 @@ def skew_double_exponential(upper, y, mu, sigma, tau):
         value = where(left, log1m_exp(-log_below), log_above)
     else:
         value = where(left, log_below, log1m_exp(-log_above))
-    return Terms((value,), valid=(positive_finite(sigma), finite(mu), (tau >= 0) & (tau <= 1)))
+    return Terms((value,), valid=(_positive_finite(sigma), _finite(mu), (tau >= 0) & (tau <= 1)))
 
 
 @distribution(0, 0, 0)
 def gumbel(upper, y, mu, beta):
-    hazard = exp(-(y - mu) / beta)
-    return Terms((log1m_exp(hazard) if upper else -hazard,), valid=(beta > 0, finite(mu)))
+    z = (y - mu) / beta
+    # From a hazard of 600 on the upper tail is 1; its derivative would be 0 · ∞.
+    hazard = exp(-namespace(z).maximum(z, -6.4)) if upper else exp(-z)
+    return Terms((log1m_exp(hazard) if upper else -hazard,), valid=(beta > 0, _finite(mu)))
 
 
 @distribution(0, 0, 0, 0)
@@ -119,7 +139,7 @@ def student_t(upper, y, nu, mu, sigma):
     center = (-slope if upper else slope) * z - LOG_2
     return Terms(
         (where(at_center, center, value),),
-        valid=(positive_finite(nu), positive_finite(sigma), finite(mu)),
+        valid=(_positive_finite(nu), _positive_finite(sigma), _finite(mu)),
     )
 
 
@@ -128,11 +148,12 @@ def student_t(upper, y, nu, mu, sigma):
 
 @distribution(0, 0, 0)
 def uniform(upper, y, alpha, beta):
-    below, above = y < alpha, y > beta
+    # Stan gives the values of a y below the interval to a y above it, too.
+    outside = (y < alpha) | (y > beta)
     part = (beta - y) if upper else (y - alpha)
     value = log_probability(part / guarded(beta > alpha, beta - alpha, 1.0))
     return Terms(
-        (_certain(upper, below, above, value),), valid=(beta > alpha, finite(alpha), finite(beta))
+        (_certain(upper, outside, False, value),), valid=(beta > alpha, _finite(alpha), _finite(beta))
     )
 
 
@@ -140,7 +161,7 @@ def uniform(upper, y, alpha, beta):
 def beta(upper, theta, alpha, beta):
     return Terms(
         (_beta_tail(upper, theta, alpha, beta),),
-        valid=(positive_finite(alpha), positive_finite(beta), (theta >= 0) & (theta <= 1)),
+        valid=(_positive_finite(alpha), _positive_finite(beta), (theta >= 0) & (theta <= 1)),
     )
 
 
@@ -148,7 +169,7 @@ def beta(upper, theta, alpha, beta):
 def beta_proportion(upper, theta, mu, kappa):
     return Terms(
         (_beta_tail(upper, theta, mu * kappa, kappa - mu * kappa),),
-        valid=((mu > 0) & (mu < 1), positive_finite(kappa), (theta >= 0) & (theta <= 1)),
+        valid=((mu > 0) & (mu < 1), _positive_finite(kappa), (theta >= 0) & (theta <= 1)),
     )
 
 
@@ -166,18 +187,18 @@ def lognormal(upper, y, mu, sigma):
     below = y <= 0
     z = (log(guarded(~below, y, 1.0)) - mu) / sigma
     value = _certain(upper, below, False, log_ndtr(-z if upper else z))
-    return Terms((value,), valid=(y >= 0, positive_finite(sigma), finite(mu)))
+    return Terms((value,), valid=(y >= 0, _positive_finite(sigma), _finite(mu)))
 
 
 @distribution(0, 0)
 def exponential(upper, y, beta):
-    return _from_hazard(upper, beta * y, (y >= 0, positive_finite(beta)))
+    return _from_hazard(upper, beta * y, (y >= 0, _positive_finite(beta)))
 
 
 @distribution(0, 0, 0)
 def weibull(upper, y, alpha, sigma):
     hazard = _power(y, sigma, alpha)
-    return _from_hazard(upper, hazard, (y >= 0, positive_finite(alpha), positive_finite(sigma)))
+    return _from_hazard(upper, hazard, (y >= 0, _positive_finite(alpha), _positive_finite(sigma)))
 
 
 @distribution(0, 0)
@@ -190,21 +211,21 @@ def rayleigh(upper, y, sigma):
 def frechet(upper, y, alpha, sigma):
     # The mirror image: −log of the lower tail is the hazard.
     hazard = exp(alpha * (log(sigma) - log(y)))
-    return _from_hazard(not upper, hazard, (y > 0, positive_finite(alpha), positive_finite(sigma)))
+    return _from_hazard(not upper, hazard, (y > 0, _positive_finite(alpha), _positive_finite(sigma)))
 
 
 @distribution(0, 0, 0)
 def pareto(upper, y, y_min, alpha):
     below = y < y_min
     hazard = alpha * (log(where(below, 1.0, y)) - log(where(below, 1.0, y_min)))
-    terms = _from_hazard(upper, hazard, (y >= 0, positive_finite(y_min), positive_finite(alpha)))
+    terms = _from_hazard(upper, hazard, (y >= 0, _positive_finite(y_min), _positive_finite(alpha)))
     return terms._replace(terms=(_certain(upper, below, False, terms.terms[0]),))
 
 
 @distribution(0, 0, 0, 0)
 def pareto_type_2(upper, y, mu, scale, alpha):
     hazard = alpha * log1p((y - mu) / scale)
-    return _from_hazard(upper, hazard, (y >= mu, positive_finite(scale), positive_finite(alpha)))
+    return _from_hazard(upper, hazard, (y >= mu, _positive_finite(scale), _positive_finite(alpha)))
 
 
 def _from_hazard(upper: bool, hazard: Any, valid: tuple[Any, ...]) -> Terms:
@@ -224,34 +245,34 @@ def loglogistic(upper, y, alpha, beta):
     below = y <= 0
     z = beta * (log(guarded(~below, y, 1.0)) - log(alpha))
     value = _certain(upper, below, False, log_sigmoid(-z if upper else z))
-    return Terms((value,), valid=(y >= 0, positive_finite(alpha), positive_finite(beta)))
+    return Terms((value,), valid=(y >= 0, _positive_finite(alpha), _positive_finite(beta)))
 
 
 @distribution(0, 0, 0)
 def gamma(upper, y, alpha, beta):
     value = log_gamma_tail(upper, alpha, beta * y)
-    return Terms((value,), valid=(y >= 0, positive_finite(alpha), positive_finite(beta)))
+    return Terms((value,), valid=(y >= 0, _positive_finite(alpha), _positive_finite(beta)))
 
 
 @distribution(0, 0)
 def chi_square(upper, y, nu):
-    return Terms((log_gamma_tail(upper, 0.5 * nu, 0.5 * y),), valid=(y >= 0, positive_finite(nu)))
+    return Terms((log_gamma_tail(upper, 0.5 * nu, 0.5 * y),), valid=(y >= 0, _positive_finite(nu)))
 
 
 @distribution(0, 0, 0)
 def inv_gamma(upper, y, alpha, beta):
-    return _inverse(upper, y, alpha, beta, (y >= 0, positive_finite(alpha), positive_finite(beta)))
+    return _inverse(upper, y, alpha, beta, (y >= 0, _positive_finite(alpha), _positive_finite(beta)))
 
 
 @distribution(0, 0)
 def inv_chi_square(upper, y, nu):
-    return _inverse(upper, y, 0.5 * nu, 0.5, (y >= 0, positive_finite(nu)))
+    return _inverse(upper, y, 0.5 * nu, 0.5, (y >= 0, _positive_finite(nu)))
 
 
 @distribution(0, 0, 0)
 def scaled_inv_chi_square(upper, y, nu, sigma):
     scale = 0.5 * nu * sigma * sigma
-    return _inverse(upper, y, 0.5 * nu, scale, (y >= 0, positive_finite(nu), positive_finite(sigma)))
+    return _inverse(upper, y, 0.5 * nu, scale, (y >= 0, _positive_finite(nu), _positive_finite(sigma)))
 
 
 def _inverse(upper, y, shape, scale, valid):
@@ -280,9 +301,7 @@ def binomial(upper, n, trials, theta):
     value = log_beta_tails(size - k, k + 1.0, 1.0 - inner, inner)[int(upper)]
     # With θ = 1 all trials succeed, with θ = 0 none does.
     value = _certain(upper, theta >= 1, theta <= 0, value)
-    return Terms(
-        (_certain(upper, below, above, value),), valid=(trials >= 0, (theta >= 0) & (theta <= 1))
-    )
+    return Terms((_certain(upper, below, above, value),), valid=(trials >= 0, (theta >= 0) & (theta <= 1)))
 
 
 @distribution(0, 0)
@@ -295,14 +314,19 @@ def poisson(upper, n, rate):
 @distribution(0, 0, 0)
 def neg_binomial(upper, n, alpha, beta):
     return _negative_binomial_tail(
-        upper, n, alpha, beta / (1.0 + beta), 1.0 / (1.0 + beta), (positive_finite(alpha), positive_finite(beta))
+        upper,
+        n,
+        alpha,
+        beta / (1.0 + beta),
+        1.0 / (1.0 + beta),
+        (_positive_finite(alpha), _positive_finite(beta)),
     )
 
 
 @distribution(0, 0, 0)
 def neg_binomial_2(upper, n, mu, phi):
     return _negative_binomial_tail(
-        upper, n, phi, phi / (mu + phi), mu / (mu + phi), (positive_finite(mu), positive_finite(phi))
+        upper, n, phi, phi / (mu + phi), mu / (mu + phi), (_positive_finite(mu), _positive_finite(phi))
     )
 
 

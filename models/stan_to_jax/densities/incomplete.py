@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.special as scipy_special
 from jax import lax
+from jax.custom_derivatives import SymbolicZero
 from jax.scipy import special as jax_special
 
 from ..numeric import is_concrete, log, where
@@ -21,8 +22,8 @@ _TINY = 1e-300
 
 def log_probability(p: Any) -> Any:
     """log p, −inf with a derivative of 0 where p = 0."""
-    positive = p > 0
-    return where(positive, log(guarded(positive, p, 1.0)), -np.inf)
+    impossible = p <= 0
+    return where(impossible, -np.inf, log(guarded(~impossible, p, 1.0)))
 
 
 def log_beta_tails(a: Any, b: Any, x: Any, complement: Any) -> tuple[Any, Any]:
@@ -35,12 +36,16 @@ def log_beta_tails(a: Any, b: Any, x: Any, complement: Any) -> tuple[Any, Any]:
         lower = np.where(x < 0.5, scipy_special.betainc(a, b, x), scipy_special.betaincc(b, a, complement))
         upper = np.where(x < 0.5, scipy_special.betaincc(a, b, x), scipy_special.betainc(b, a, complement))
         return log(lower), log(upper)
+    normalizer = log_beta(a, b)  # of the arguments' own shape, and concrete if they are
     a, b, x, complement = jnp.broadcast_arrays(*(jnp.asarray(v, float) for v in (a, b, x, complement)))
     swap = x * (a + b + 2.0) > a + 1.0
     first, second = jnp.where(swap, b, a), jnp.where(swap, a, b)
     small, large = jnp.where(swap, complement, x), jnp.where(swap, x, complement)
-    fraction = _log_fraction(first, second, small)
-    direct = fraction + first * log(small) + second * log(large) - log(first) - log_beta(first, second)
+    # Each logarithm from the argument that is accurate for it: log(1 − 1e-13) times 1e13 is −1, not −0.9992.
+    near_zero = small < 0.5
+    log_large = jnp.where(near_zero, jnp.log1p(-jnp.where(near_zero, small, 0.0)), log(large))
+    scale = first * log(small) + second * log_large - log(first) - normalizer
+    direct = scale + _log_fraction(first, second, small)
     direct = jnp.minimum(direct, 0.0)
     other = log1m_exp(-direct)
     return jnp.where(swap, other, direct), jnp.where(swap, direct, other)
@@ -52,16 +57,21 @@ def _log_fraction(a: Any, b: Any, x: Any) -> Any:
     return _lentz(a, b, x)
 
 
-@_log_fraction.defjvp
 def _log_fraction_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
-    # The partial derivatives run the recurrence in forward mode, so that they can be transposed.
-    value = _lentz(*primals)
-    tangent = jnp.zeros_like(value)
-    for index, direction in enumerate(tangents):
-        units = [jnp.ones_like(p) if i == index else jnp.zeros_like(p) for i, p in enumerate(primals)]
-        partial = jax.jvp(_lentz, tuple(primals), tuple(units))[1]
-        tangent = tangent + partial * direction
-    return value, tangent
+    # The recurrence runs once in forward mode, in the direction of each argument at a time, so that the
+    # rule is linear in the tangents and can be transposed. A shape that is data costs nothing.
+    wanted = [i for i, direction in enumerate(tangents) if not isinstance(direction, SymbolicZero)]
+
+    def along(unit: Any) -> tuple[Any, Any]:
+        directions = tuple(jnp.broadcast_to(unit[i], jnp.shape(p)) for i, p in enumerate(primals))
+        return jax.jvp(_lentz, tuple(primals), directions)
+
+    units = np.eye(3)[wanted].astype(primals[2].dtype)
+    value, partials = jax.vmap(along, out_axes=(None, 0))(units)
+    return value, sum(partials[k] * tangents[i] for k, i in enumerate(wanted))
+
+
+_log_fraction.defjvp(_log_fraction_jvp, symbolic_zeros=True)
 
 
 def _lentz(a: Any, b: Any, x: Any) -> Any:

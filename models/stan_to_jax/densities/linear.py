@@ -19,6 +19,11 @@ def all_of(condition: Any, axes: int) -> Any:
     return namespace(condition).all(condition, axis=tuple(range(-axes, 0)))
 
 
+def not_empty(array: Any) -> Any:
+    """Stan's check that a vector or matrix has elements, which some densities make and others do not."""
+    return np.bool_(np.shape(array)[-1] > 0)
+
+
 def diagonal(matrix: Any) -> Any:
     return namespace(matrix).diagonal(matrix, axis1=-2, axis2=-1)
 

@@ -1,7 +1,8 @@
 """Densities of correlation and covariance matrices and of their Cholesky factors.
 
 Formulas, constants and argument checks are those of Stan Math (Stan Functions Reference, "Correlation
-matrix distributions" and "Covariance matrix distributions").
+matrix distributions" and "Covariance matrix distributions"). Of the Wishart densities Stan drops nothing
+unless all is constant: they have one term.
 """
 
 from __future__ import annotations
@@ -14,9 +15,13 @@ import numpy as np
 from ..checks import TOLERANCE
 from ..numeric import lgamma, log, namespace, where
 from .base import Terms, density
-from .linear import all_of, cholesky, diagonal, log_diagonal, solved_matrix, sum_of_squares
+from .linear import all_of, cholesky, diagonal, log_diagonal, not_empty, solved_matrix, sum_of_squares
 
 _LOG_2, _LOG_PI = math.log(2.0), math.log(math.pi)
+
+
+def _with_axis(array: Any) -> Any:
+    return namespace(array).expand_dims(array, -1)
 
 
 # -- correlations ---------------------------------------------------------------------------------
@@ -25,7 +30,7 @@ _LOG_2, _LOG_PI = math.log(2.0), math.log(math.pi)
 def _lkj_normalizer(eta: Any, size: int) -> Any:
     """The log of the LKJ density's constant (Lewandowski, Kurowicka & Joe 2009, theorem 5)."""
     k = np.arange(1, size)
-    each = lgamma(eta[..., None] + 0.5 * (size - 1 - k)) if np.ndim(eta) else lgamma(eta + 0.5 * (size - 1 - k))
+    each = lgamma(_with_axis(eta) + 0.5 * (size - 1 - k))
     return (size - 1) * lgamma(eta + 0.5 * (size - 1)) - each.sum(-1) - 0.5 * _LOG_PI * k.sum()
 
 
@@ -52,7 +57,7 @@ def lkj_corr_cholesky(factor: Any, eta: Any) -> Terms:
     kernel = ((size - 1 - np.arange(size)) * logs).sum(-1) + 2.0 * (eta - 1.0) * logs.sum(-1)
     lower = all_of(factor == namespace(factor).tril(factor), 2)
     terms = (_lkj_normalizer(eta, size), kernel)
-    return Terms(terms, valid=(positive, lower, all_of(inside, 1)))
+    return Terms(terms, valid=(positive, lower, all_of(inside, 1), not_empty(factor)))
 
 
 # -- covariances ----------------------------------------------------------------------------------
@@ -61,7 +66,7 @@ def lkj_corr_cholesky(factor: Any, eta: Any) -> Terms:
 def _log_multigamma(size: int, x: Any) -> Any:
     """``log Γ_size(x)``, the multivariate gamma function."""
     shifts = 0.5 * np.arange(size)
-    each = lgamma(x[..., None] - shifts) if np.ndim(x) else lgamma(x - shifts)
+    each = lgamma(_with_axis(x) - shifts)
     return 0.25 * size * (size - 1) * _LOG_PI + each.sum(-1)
 
 
@@ -76,66 +81,68 @@ def _degrees(nu: Any, size: int) -> tuple[Any, Any]:
     return where(valid, nu, size + 1.0), valid
 
 
-def _wishart(w: Any, nu: Any, scale: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """Terms of the Wishart density at ``W = L Lᵀ`` with both arguments by their factors, and checks."""
+def _wishart(w: Any, nu: Any, scale: Any) -> tuple[Any, tuple[Any, ...]]:
+    """The log Wishart density at ``W = L Lᵀ``, both matrices given by their factors, and its checks."""
     size = np.shape(w)[-1]
     nu, enough = _degrees(nu, size)
     half_log_w, w_positive = log_diagonal(w)
     half_log_scale, scale_positive = log_diagonal(scale)
-    terms = (
-        -0.5 * size * _LOG_2 * nu - _log_multigamma(size, 0.5 * nu),
-        -nu * half_log_scale,
-        -0.5 * _trace_of_ratio(scale, w),
-        (nu - size - 1.0) * half_log_w,
+    term = (
+        -0.5 * size * _LOG_2 * nu
+        - _log_multigamma(size, 0.5 * nu)
+        - nu * half_log_scale
+        - 0.5 * _trace_of_ratio(scale, w)
+        + (nu - size - 1.0) * half_log_w
     )
-    return terms, (enough, w_positive, scale_positive)
+    return term, (enough, w_positive, scale_positive)
 
 
-def _inv_wishart(w: Any, nu: Any, scale: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+def _inv_wishart(w: Any, nu: Any, scale: Any) -> tuple[Any, tuple[Any, ...]]:
     size = np.shape(w)[-1]
     nu, enough = _degrees(nu, size)
     half_log_w, w_positive = log_diagonal(w)
     half_log_scale, scale_positive = log_diagonal(scale)
-    terms = (
-        -0.5 * size * _LOG_2 * nu - _log_multigamma(size, 0.5 * nu),
-        nu * half_log_scale,
-        -0.5 * _trace_of_ratio(w, scale),
-        -(nu + size + 1.0) * half_log_w,
+    term = (
+        -0.5 * size * _LOG_2 * nu
+        - _log_multigamma(size, 0.5 * nu)
+        + nu * half_log_scale
+        - 0.5 * _trace_of_ratio(w, scale)
+        - (nu + size + 1.0) * half_log_w
     )
-    return terms, (enough, w_positive, scale_positive)
+    return term, (enough, w_positive, scale_positive)
 
 
 @density(2, 0, 2)
 def wishart(w: Any, nu: Any, sigma: Any) -> Terms:
     w_factor, w_definite = cholesky(w)
     factor, definite = cholesky(sigma)
-    terms, valid = _wishart(w_factor, nu, factor)
-    return Terms(terms, valid=(*valid, w_definite, definite))
+    term, valid = _wishart(w_factor, nu, factor)
+    return Terms((term,), valid=(*valid, w_definite, definite))
 
 
 @density(2, 0, 2)
 def inv_wishart(w: Any, nu: Any, sigma: Any) -> Terms:
     w_factor, w_definite = cholesky(w)
     factor, definite = cholesky(sigma)
-    terms, valid = _inv_wishart(w_factor, nu, factor)
-    return Terms(terms, valid=(*valid, w_definite, definite))
+    term, valid = _inv_wishart(w_factor, nu, factor)
+    return Terms((term,), valid=(*valid, w_definite, definite))
 
 
-def _factor_jacobian(factor: Any) -> tuple[Any, Any]:
-    """Of ``L Lᵀ``: ``2^K ∏ L[k, k]^(K − k + 1)``: its constant, and what depends on L."""
+def _factor_jacobian(factor: Any) -> Any:
+    """The log Jacobian of ``L Lᵀ``, that is of ``2^K ∏ L[k, k]^(K − k + 1)``."""
     size = np.shape(factor)[-1]
     values = diagonal(factor)
     logs = log(where(values > 0, values, 1.0))
-    return np.float64(size * _LOG_2), ((size - np.arange(size)) * logs).sum(-1)
+    return size * _LOG_2 + ((size - np.arange(size)) * logs).sum(-1)
 
 
 @density(2, 0, 2)
 def wishart_cholesky(factor: Any, nu: Any, scale: Any) -> Terms:
-    terms, valid = _wishart(factor, nu, scale)
-    return Terms((*terms, *_factor_jacobian(factor)), valid=valid)
+    term, valid = _wishart(factor, nu, scale)
+    return Terms((term + _factor_jacobian(factor),), valid=valid)
 
 
 @density(2, 0, 2)
 def inv_wishart_cholesky(factor: Any, nu: Any, scale: Any) -> Terms:
-    terms, valid = _inv_wishart(factor, nu, scale)
-    return Terms((*terms, *_factor_jacobian(factor)), valid=valid)
+    term, valid = _inv_wishart(factor, nu, scale)
+    return Terms((term + _factor_jacobian(factor),), valid=valid)

@@ -1,7 +1,8 @@
 """Densities of vectors: normal and Student's t, Gaussian processes, Dirichlet.
 
-Formulas, constants and argument checks are those of Stan Math (Stan Functions Reference, "Distributions
-over unbounded vectors" and "Simplex distributions").
+Formulas and argument checks are those of Stan Math (Stan Functions Reference, "Distributions over unbounded
+vectors" and "Simplex distributions"). What makes up one term is what Stan drops together: of Student's t and
+of Gaussian processes only the constant of π, whatever is a parameter.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 
 from ..numeric import is_concrete, lgamma, log, log1p, namespace, where
 from .base import Terms, density, finite, positive_finite
-from .linear import all_of, cholesky, log_diagonal, solved, solved_matrix, sum_of_squares
+from .linear import all_of, cholesky, log_diagonal, not_empty, solved, solved_matrix, sum_of_squares
 
 _LOG_2PI = math.log(2 * math.pi)
 
@@ -37,7 +38,7 @@ def multi_normal(y: Any, mu: Any, sigma: Any) -> Terms:
     half_log_determinant, _ = log_diagonal(factor)
     square = sum_of_squares(solved(factor, y - mu), 1)
     terms = (_gaussian_constant(np.shape(y)[-1]), -half_log_determinant, -0.5 * square)
-    return Terms(terms, valid=(*_location_checks(y, mu), definite))
+    return Terms(terms, valid=(*_location_checks(y, mu), definite, not_empty(factor)))
 
 
 @density(1, 1, 2)
@@ -56,7 +57,7 @@ def multi_normal_prec(y: Any, mu: Any, precision: Any) -> Terms:
     # As squares of Lᵀr, so that the value is never negative.
     square = sum_of_squares(namespace(factor, residual).einsum("...ij,...i->...j", factor, residual), 1)
     terms = (_gaussian_constant(np.shape(y)[-1]), half_log_determinant, -0.5 * square)
-    return Terms(terms, valid=(*_location_checks(y, mu), definite))
+    return Terms(terms, valid=(*_location_checks(y, mu), definite, not_empty(factor)))
 
 
 def _student_t(y: Any, nu: Any, mu: Any, factor: Any, valid: tuple[Any, ...]) -> Terms:
@@ -72,7 +73,6 @@ def _student_t(y: Any, nu: Any, mu: Any, factor: Any, valid: tuple[Any, ...]) ->
         - half_log_determinant
         - 0.5 * (nu + size) * log1p(square / nu)
     )
-    # One term: Stan drops the constant of π alone, whatever is a parameter.
     terms = (np.float64(-0.5 * size * math.log(math.pi)), kernel)
     return Terms(terms, valid=(positive, *_location_checks(y, mu), diagonal_positive, *valid))
 
@@ -94,7 +94,7 @@ def multi_student_t(y: Any, nu: Any, mu: Any, sigma: Any) -> Terms:
 def multi_student_t_cholesky(y: Any, nu: Any, mu: Any, factor: Any) -> Terms:
     if _is_infinite(nu):
         return multi_normal_cholesky(y, mu, factor)
-    return _student_t(y, nu, mu, factor, ())
+    return _student_t(y, nu, mu, factor, (not_empty(factor),))
 
 
 def _gaussian_processes(y: Any, factor: Any, w: Any, valid: tuple[Any, ...]) -> Terms:
@@ -104,12 +104,12 @@ def _gaussian_processes(y: Any, factor: Any, w: Any, valid: tuple[Any, ...]) -> 
     w = where(positive, w, 1.0)
     half_log_determinant, diagonal_positive = log_diagonal(factor)
     standardized = solved_matrix(factor, y.swapaxes(-1, -2))
-    terms = (
-        rows * _gaussian_constant(size),
-        0.5 * size * log(w).sum(-1),
-        -rows * half_log_determinant,
-        -0.5 * (w * (standardized * standardized).sum(-2)).sum(-1),
+    kernel = (
+        0.5 * size * log(w).sum(-1)
+        - rows * half_log_determinant
+        - 0.5 * (w * (standardized * standardized).sum(-2)).sum(-1)
     )
+    terms = (rows * _gaussian_constant(size), kernel)
     return Terms(terms, valid=(all_of(positive, 1), all_of(finite(y), 2), diagonal_positive, *valid))
 
 

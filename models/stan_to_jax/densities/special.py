@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..numeric import exp, expm1, lgamma, log, log1p, namespace, where
+from .. import numeric
+from ..numeric import exp, expm1, is_concrete, lgamma, log, log1p, namespace, where
 from .base import guarded
 
 LOG_2 = math.log(2.0)
@@ -42,6 +43,15 @@ def _stirling_remainder(x: Any) -> Any:
     return series * inverse
 
 
+def log_ndtr(t: Any) -> Any:
+    """log Φ(t), with a derivative that is accurate in the far lower tail, too."""
+    if is_concrete(t):
+        return numeric.log_ndtr(t)
+    tail = t < -20.0
+    far = where(tail, t, -20.0)
+    return where(tail, log_ndtr_without_square(far) - 0.5 * far * far, numeric.log_ndtr(where(tail, 0.0, t)))
+
+
 def log_ndtr_without_square(t: Any) -> Any:
     """log Φ(t) + t²/2 for t ≤ −20 (the asymptotic series, Abramowitz and Stegun 1964, 26.2.12)."""
     inverse_square = 1.0 / (t * t)
@@ -53,11 +63,11 @@ def log_ndtr_without_square(t: Any) -> Any:
 
 def log1m_exp(x: Any) -> Any:
     """log(1 − exp(−x)) for x ≥ 0 (Mächler 2012); −inf with a derivative of 0 at x = 0."""
-    positive = x > 0
-    x = guarded(positive, x, 1.0)
+    impossible = x <= 0
+    x = guarded(~impossible, x, 1.0)
     small = x < LOG_2
-    value = where(small, log(-expm1(-where(small, x, LOG_2))), log1p(-exp(-x)))
-    return where(positive, value, -math.inf)
+    value = where(small, log(-expm1(-where(small, x, LOG_2))), log1p(-exp(-where(small, LOG_2, x))))
+    return where(impossible, -math.inf, value)
 
 
 def log_beta(a: Any, b: Any) -> Any:

@@ -5,6 +5,7 @@ from . import containers as containers
 from . import elementwise as elementwise
 from . import factorizations as factorizations
 from . import gaussian_process as gaussian_process
+from . import hidden_markov as hidden_markov
 from . import ordering as ordering
 from . import products as products
 from . import reductions as reductions

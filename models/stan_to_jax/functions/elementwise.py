@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import numeric
 from ..numeric import is_concrete, namespace
-from ..values import INT, REAL, Value, aligned
+from ..values import INT, REAL, Type, Value, aligned
 from . import gamma, scalar
 from .registry import NoOverload, as_ints, container_type, elementwise, floating, real_type, register
 
@@ -32,7 +32,7 @@ _UNARY: dict[str, Callable[[Any], Any]] = {
     "digamma": numeric.digamma,
     "tgamma": gamma.tgamma,
     "trigamma": gamma.trigamma,
-    "fabs": abs,
+    "fabs": scalar.absolute,
     "round": scalar.round_away,
     "std_normal_qf": scalar.inv_Phi,
     **{
@@ -105,7 +105,7 @@ for _name, _function in _SEVERAL.items():
 
 @register("abs")
 def absolute(x: Value) -> Value:
-    return Value(x.type, abs(x.data), x.level)
+    return Value(x.type, scalar.absolute(x.data), x.level)
 
 
 @register("int_step")
@@ -127,9 +127,7 @@ def is_inf(x: Value) -> Value:
 def to_int(x: Value) -> Value:
     """Truncates towards 0."""
     if is_concrete(x.data):
-        return Value(
-            container_type([x]).__class__("int", x.arrays), np.trunc(x.data).astype(np.int64), x.level
-        )
+        return Value(Type("int", x.arrays), np.trunc(x.data).astype(np.int64), x.level)
     raise NoOverload
 
 

@@ -175,15 +175,50 @@ def log_determinant_spd(x: Value) -> Value:
 # -- spectra ------------------------------------------------------------------------------------------
 
 
+@jax.custom_jvp
+def _eigenvalues(x: Array) -> Array:
+    return jnp.linalg.eigh(x)[0]
+
+
+@_eigenvalues.defjvp
+def _eigenvalues_derivative(primals: Any, tangents: Any) -> Any:
+    values, vectors = jnp.linalg.eigh(primals[0])
+    return values, jnp.sum(vectors * matmul(tangents[0], vectors), axis=-2)
+
+
+@jax.custom_jvp
+def _eigenvectors(x: Array) -> Array:
+    return jnp.linalg.eigh(x)[1]
+
+
+@_eigenvectors.defjvp
+def _eigenvectors_derivative(primals: Any, tangents: Any) -> Any:
+    values, vectors = jnp.linalg.eigh(primals[0])
+    gaps = values[..., None, :] - values[..., :, None]
+    largest = jnp.max(jnp.abs(values), axis=-1)[..., None, None]
+    distinct = jnp.abs(gaps) > jnp.finfo(gaps.dtype).eps ** 0.6 * largest
+    inverse_gaps = jnp.where(distinct, 1.0 / jnp.where(distinct, gaps, 1.0), 0.0)
+    rotation = matmul(transposed(vectors), matmul(tangents[0], vectors))
+    return vectors, matmul(vectors, inverse_gaps * rotation)
+
+
 @register("eigenvalues_sym")
 def eigenvalues_sym(x: Value) -> Value:
     """In ascending order."""
-    return Value(VECTOR, namespace(x.data).linalg.eigh(x.data)[0], x.level)
+    values = np.linalg.eigvalsh(x.data) if is_concrete(x.data) else _eigenvalues(x.data)
+    return Value(VECTOR, values, x.level)
 
 
 @register("eigenvectors_sym")
 def eigenvectors_sym(x: Value) -> Value:
-    return Value(MATRIX, namespace(x.data).linalg.eigh(x.data)[1], x.level)
+    """In columns, by ascending eigenvalue. Their signs are LAPACK's, which are not always Stan's.
+
+    The derivative by a rotation among eigenvectors of (nearly) equal eigenvalues is left out. It is
+    undefined, or 0 for a function of the eigenspaces, and otherwise the rounding error divided by the
+    gap: Stan's own gradient is that noise where a smooth covariance has many eigenvalues of about 0.
+    """
+    vectors = np.linalg.eigh(x.data)[1] if is_concrete(x.data) else _eigenvectors(x.data)
+    return Value(MATRIX, vectors, x.level)
 
 
 def _qr(x: Array, thin: bool) -> tuple[Array, Array]:
@@ -247,3 +282,26 @@ def matrix_exp(x: Value) -> Value:
 def matrix_exp_multiply(a: Value, b: Value) -> Value:
     """e^A B."""
     return multiply(matrix_exp(a), b)
+
+
+@register("scale_matrix_exp_multiply")
+def scale_matrix_exp_multiply(t: Value, a: Value, b: Value) -> Value:
+    """e^(tA) B."""
+    level = deepest((t, a))
+    scaled = at_level(t, level)[..., None, None] * at_level(a, level)
+    return matrix_exp_multiply(Value(MATRIX, scaled, level), b)
+
+
+@register("symmetrize_from_lower_tri")
+def symmetrize_from_lower_tri(x: Value) -> Value:
+    np_or_jnp = namespace(x.data)
+    return Value(MATRIX, np_or_jnp.tril(x.data) + transposed(np_or_jnp.tril(x.data, -1)), x.level)
+
+
+@register("generalized_inverse")
+def generalized_inverse(x: Value) -> Value:
+    """Of a matrix of full rank: (X′X)⁻¹X′, or X′(XX′)⁻¹."""
+    rows, columns = x.shape
+    if rows >= columns:
+        return mdivide_left_spd(multiply(transpose(x), x), transpose(x))
+    return mdivide_right_spd(transpose(x), multiply(x, transpose(x)))

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import UnsupportedStanError
+from ..linear_predictor import LinearPredictor, column, intercept
 from ..numeric import is_concrete, namespace
-from ..values import INT, Type, Value, aligned
+from ..values import INT, Level, Type, Value, aligned
 from . import scalar
 from .factorizations import mdivide_left, mdivide_right
 from .products import multiply, transpose
@@ -82,6 +83,9 @@ def _binary(symbol: str, left: Value, right: Value) -> Value:
 
 
 def _arithmetic(symbol: str, left: Value, right: Value) -> Value:
+    predictor = _predictor(symbol, left, right)
+    if predictor is not None:
+        return predictor
     level, _, (x, y) = aligned((left, right))
     if left.rank and right.rank:
         require_same_shape(f"'{symbol}'", (left, right))
@@ -91,6 +95,50 @@ def _arithmetic(symbol: str, left: Value, right: Value) -> Value:
     if result.kind == "int" and not left.kind == right.kind == "int":
         result = Type("real", result.arrays)
     return Value(result, _ARITHMETIC[symbol](x, y), level)
+
+
+def _predictor(symbol: str, left: Value, right: Value) -> Value | None:
+    """The result as a linear predictor, if it is one that more terms may join."""
+    if symbol in ("*", ".*"):
+        data, number = (left, right) if left.concrete else (right, left)
+        if not (data.concrete and data.kind != "matrix" and _flat(data) and _number(number)):
+            return None
+        found, level = column(data.data, number.data), data.level
+    else:
+        if left.rank and right.rank and left.type != right.type:
+            return None
+        level = left.level if left.predictor is not None else right.level
+        size = next((v.predictor.size for v in (left, right) if v.predictor is not None), 0)
+        parts = [_as_predictor(value, size, level) for value in (left, right)]
+        if size == 0 or parts[0] is None or parts[1] is None:
+            return None
+        found = parts[0].plus(parts[1], 1 if symbol == "+" else -1)
+    if found is None:
+        return None
+    kind = right.type if left.kind in ("int", "real") and left.rank == 0 else left.type
+    return Value(kind if kind.kind != "int" else Type("real"), found, level)
+
+
+def _flat(value: Value) -> bool:
+    """Whether its data have the one axis of a linear predictor: a vector, or a number with rows."""
+    return value.rank == (1 if value.level is None else 0) and value.arrays == 0
+
+
+def _number(value: Value) -> bool:
+    """Whether it is a traced real that all rows share."""
+    return not value.concrete and value.rank == 0 and value.level is None and value.kind == "real"
+
+
+def _as_predictor(value: Value, size: int, level: Level | None) -> LinearPredictor | None:
+    if value.predictor is not None:
+        return value.predictor if value.level is level and value.predictor.size == size else None
+    if _number(value):
+        return intercept(size, value.data)
+    if value.rank == 0 and value.level is None:
+        return LinearPredictor(size, (), (value.data,))
+    if value.level is level and _flat(value) and np.shape(value.data)[0] == size:
+        return LinearPredictor(size, (), (value.data,))
+    return None
 
 
 def _ints(left: Value, right: Value) -> tuple[Any, Any, Any]:

@@ -13,6 +13,7 @@ import numpy as np
 from jax import lax
 
 from ..errors import UnsupportedStanError
+from ..linear_predictor import LinearPredictor, product
 from ..numeric import is_concrete, namespace
 from ..values import MATRIX, REAL, ROW_VECTOR, VECTOR, Value, at_level, deepest
 from .registry import NoOverload, floating, register
@@ -48,26 +49,44 @@ def _apply(matrix: Array, vector: Array, matrix_rows: bool, vector_rows: bool) -
     return matmul(matrix, vector)
 
 
+_PRODUCTS = {
+    ("row_vector", "vector"),
+    ("matrix", "vector"),
+    ("row_vector", "matrix"),
+    ("vector", "row_vector"),
+    ("matrix", "matrix"),
+}
+
+
 def multiply(left: Value, right: Value) -> Value:
     """``left * right`` of vectors, row vectors and matrices."""
     level = deepest((left, right))
     x, y = floating(at_level(left, level)), floating(at_level(right, level))
     x_rows, y_rows = left.level is not None, right.level is not None
     kinds = (left.kind, right.kind)
+    if kinds not in _PRODUCTS or left.arrays or right.arrays:
+        raise NoOverload
     inner = left.shape[-1] if left.kind != "vector" else 1
     if inner != (right.shape[0] if right.kind != "row_vector" else 1):
         raise UnsupportedStanError(f"sizes {left.shape} and {right.shape} do not match in '*'")
     if kinds == ("row_vector", "vector"):
-        return Value(REAL, dot(x, y, x_rows, y_rows), level)
+        return Value(REAL, _predictor(left, right) or dot(x, y, x_rows, y_rows), level)
     if kinds == ("matrix", "vector"):
-        return Value(VECTOR, _apply(x, y, x_rows, y_rows), level)
+        return Value(VECTOR, _predictor(left, right) or _apply(x, y, x_rows, y_rows), level)
     if kinds == ("row_vector", "matrix"):
         return Value(ROW_VECTOR, _apply(transposed(y), x, y_rows, x_rows), level)
     if kinds == ("vector", "row_vector"):
         return Value(MATRIX, x[..., :, None] * y[..., None, :], level)
-    if kinds == ("matrix", "matrix"):
-        return Value(MATRIX, matmul(x, y), level)
-    raise NoOverload
+    return Value(MATRIX, matmul(x, y), level)
+
+
+def _predictor(left: Value, right: Value) -> LinearPredictor | None:
+    """A concrete matrix, one of data or one row per iteration, times a traced vector."""
+    if not left.concrete or right.concrete or right.level is not None:
+        return None
+    if left.rank + (left.level is not None) != 2:
+        return None
+    return product(left.data, right.data)
 
 
 def _vectors(x: Value, y: Value) -> tuple[Any, Array, Array]:
@@ -85,7 +104,8 @@ def _vectors(x: Value, y: Value) -> tuple[Any, Array, Array]:
 @register("dot_product")
 def dot_product(x: Value, y: Value) -> Value:
     level, a, b = _vectors(x, y)
-    return Value(REAL, dot(a, b, x.level is not None, y.level is not None), level)
+    found = _predictor(x, y) or _predictor(y, x)
+    return Value(REAL, found or dot(a, b, x.level is not None, y.level is not None), level)
 
 
 @register("dot_self")

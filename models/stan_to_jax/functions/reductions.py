@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from .. import numeric
 from ..errors import UnsupportedStanError
 from ..numeric import is_concrete, namespace
 from ..values import INT, REAL, Type, Value, aligned, at_level, deepest
@@ -97,7 +96,7 @@ _reduction("sd", _sd)
 
 @register("norm1")
 def norm1(x: Value) -> Value:
-    return Value(REAL, namespace(x.data).sum(abs(x.data), axis=-1), x.level)
+    return Value(REAL, namespace(x.data).sum(scalar.absolute(x.data), axis=-1), x.level)
 
 
 def _length(x: Array) -> Array:
@@ -119,7 +118,7 @@ def _difference(x: Value, y: Value) -> tuple[Array, Any]:
 def distance(x: Value, y: Value) -> Value:
     difference, level = _difference(x, y)
     if x.rank == 0:
-        return Value(REAL, abs(difference), level)
+        return Value(REAL, scalar.absolute(difference), level)
     return Value(REAL, _length(difference), level)
 
 
@@ -215,4 +214,4 @@ def _mixture_derivative(primals: Any, tangents: Any) -> Any:
 def cumulative_sum(x: Value) -> Value:
     if x.rank != 1:
         raise NoOverload
-    return Value(x.type, numeric.namespace(x.data).cumsum(x.data, axis=-1), x.level)
+    return Value(x.type, namespace(x.data).cumsum(x.data, axis=-1), x.level)

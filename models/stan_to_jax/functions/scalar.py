@@ -27,6 +27,11 @@ SQRT_2 = math.sqrt(2.0)
 # -- powers and roots -------------------------------------------------------------------------------
 
 
+def absolute(x: Array) -> Array:
+    """|x|, of ints too. Its derivative at 0 is 0, as in Stan."""
+    return abs(x) if is_concrete(x) else x * jnp.sign(x)
+
+
 def square(x: Array) -> Array:
     return x * x
 
@@ -100,7 +105,7 @@ def log1m(x: Array) -> Array:
 
 
 def log1p_exp(x: Array) -> Array:
-    return namespace(x).maximum(x, 0.0) + numeric.log1p(numeric.exp(-abs(x)))
+    return namespace(x).maximum(x, 0.0) + numeric.log1p(numeric.exp(-absolute(x)))
 
 
 def log1m_exp(x: Array) -> Array:
@@ -110,7 +115,7 @@ def log1m_exp(x: Array) -> Array:
 
 
 def log_inv_logit(x: Array) -> Array:
-    return namespace(x).minimum(x, 0.0) - numeric.log1p(numeric.exp(-abs(x)))
+    return namespace(x).minimum(x, 0.0) - numeric.log1p(numeric.exp(-absolute(x)))
 
 
 def log1m_inv_logit(x: Array) -> Array:
