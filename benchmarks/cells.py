@@ -7,6 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jax
+
+from ..models.lowered import Precision
+from ..models.stan import Backend, Resolved, resolve_backend
 from ..models.target import digest_of
 from ..posteriordb_adapter import Posterior
 from .specs import SamplerSpec
@@ -31,8 +35,11 @@ class Cell:
     chains: int
     bridgestan: str
     """Where the Stan model comes from: ``auto``, ``stanli``, ``build`` or a path."""
-    precision: str = "float64"
+    precision: Precision = "float64"
+    """Of the density's arithmetic."""
     platform: str = "cpu"
+    backend: Resolved = "bridgestan"
+    """What evaluates the density: ``bridgestan`` or ``jax``; never ``auto``, which depends on the machine."""
 
     @property
     def digest(self) -> str:
@@ -50,6 +57,8 @@ class Cell:
             "precision": self.precision,
             "platform": self.platform,
         }
+        if self.backend != "bridgestan":  # cells from before there was a choice keep their digests
+            parts["backend"] = self.backend
         return digest_of(json.dumps(parts, sort_keys=True))
 
     @property
@@ -72,6 +81,7 @@ class Cell:
             "chains": self.chains,
             "budget": self.budget,
             "bridgestan": self.bridgestan,
+            "backend": self.backend,
             "precision": self.precision,
             "platform": self.platform,
             "digests": {"target": self.target_digest},
@@ -86,20 +96,31 @@ def plan(
     budget: int,
     chains: int,
     bridgestan: str = "auto",
+    backend: Backend = "auto",
+    precision: Precision = "float64",
 ) -> list[Cell]:
     """All cells of a comparison, seed by seed, every sampler with the same seeds, none twice.
 
     Cells next to each other differ in sampler or posterior, so that processes working side by side do
     not compile the same program at the same time; the next seed finds it compiled.
 
+    Parameters
+    ----------
+    backend : what evaluates the densities; ``"auto"`` is settled here, for this machine. Stan's own
+        density runs on the CPU, a lowered one on JAX's default device.
+
     Raises
     ------
     DatabaseError
         If a posterior lacks its program or its data.
+    ValueError
+        If there is no such backend, or it has no such precision.
     """
+    resolved = resolve_backend(backend, precision)
+    platform = "cpu" if resolved == "bridgestan" else jax.default_backend()
     digests = {posterior.name: _digests(posterior) for posterior in posteriors}
     cells = (
-        Cell(name, target, reference, spec, seed, budget, chains, bridgestan)
+        Cell(name, target, reference, spec, seed, budget, chains, bridgestan, precision, platform, resolved)
         for seed in range(seeds)
         for name, (target, reference) in digests.items()
         for spec in specs

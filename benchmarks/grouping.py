@@ -10,7 +10,7 @@ Record = Mapping[str, Any]
 
 # What sets cells apart besides posterior, sampler and seed; so does a sampler's own configuration. OUTCOMES
 # are known only once a run got going.
-SHARED_SETTINGS = ("budget", "chains", "precision", "platform", "bridgestan")
+SHARED_SETTINGS = ("budget", "chains", "backend", "precision", "platform", "bridgestan")
 OUTCOMES = ("layout", "target")
 
 
@@ -62,8 +62,13 @@ def group_cells(records: Sequence[Record]) -> tuple[list[Group], list[str]]:
 
 
 def _setting(record: Record) -> dict[str, Any]:
-    shared = {field: record.get(field) for field in SHARED_SETTINGS}
+    shared = {field: record.get(field) for field in SHARED_SETTINGS} | {"backend": _backend(record)}
     return shared | {"config": _fingerprint(record["sampler"].get("config"))}
+
+
+def _backend(record: Record) -> str:
+    """``bridgestan`` or ``jax``, without the details that only a run that got going knows."""
+    return (record.get("backend") or "bridgestan").partition(" ")[0]  # once the only one, and left out
 
 
 def _outcome(record: Record) -> dict[str, Any] | None:

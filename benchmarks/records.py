@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..models import LoweredTarget, Target
 from ..posteriordb_adapter import Posterior, ReferenceDraws, comparable
 from ..samplers import Cost, Run
 from . import gates, metrics
@@ -85,6 +86,7 @@ def make_record(cell: Cell, run: Run, reference: Reference | None) -> dict[str, 
         "error": None,
         "layout": run.layout,
         "backend": run.target.backend,
+        "lowering": _lowering(run.target),
         "dim": run.target.dim,
         "draws": draws.shape[1],
         "cost": _cost(run),
@@ -179,6 +181,19 @@ def _cpu() -> str:
     except OSError:
         names = []
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def _lowering(target: Target) -> dict[str, Any] | None:
+    """How a lowered density is evaluated, and how far it is from Stan's; None for Stan's own."""
+    if not isinstance(target, LoweredTarget):
+        return None
+    found = target.agreement
+    return {
+        "chunk": target.chunk,
+        "compared": found and found.compared,
+        "gradient_error": found and found.gradient_error,
+        "value_error": found and found.value_error,
+    }
 
 
 def _cost(run: Run) -> dict[str, Any]:

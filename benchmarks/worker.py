@@ -68,9 +68,11 @@ def run_task(task: Task, connection: Connection | None = None) -> Message:
     try:
         import jax
 
+        if cell.backend == "bridgestan":
+            jax.config.update("jax_platforms", cell.platform)  # Stan's code runs on no accelerator
         _share_compilations()
         posterior = PosteriorDatabase(*task.layers).posterior(cell.posterior)
-        target = posterior.target(bridgestan=cell.bridgestan)
+        target = posterior.target(cell.backend, cell.bridgestan, cell.precision)
         reference = reference_of(posterior, target.param_names)
         run = cell.spec.sampler.run(
             jax.random.key(cell.seed), target, _budget(cell), chains=cell.chains, progress=progress

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import os
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,78 +17,51 @@ from .ffi.callback import CallbackOracle
 from .ffi.native import NativeOracle, load
 from .ffi.oracle import require_x64
 from .names import from_dots
-from .stan_source import StanDataError as StanDataError
-from .stan_source import StanProgramError as StanProgramError
-from .stan_source import load_model, program_digest, read_data, read_program
+from .stan_source import Program, StanProgramError, load_model, program_digest
 from .target import Density, Target
 
 Ffi = Literal["auto", "ffi", "callback"]
 
 
-def from_stan(
-    program: str | os.PathLike[str],
-    data: Mapping[str, Any] | str | os.PathLike[str] | None = None,
-    backend: str = "auto",
+def bridgestan_target(
+    program: Program,
+    data: dict[str, Any],
     *,
     bridgestan: str | os.PathLike[str] = "auto",
-    name: str | None = None,
     ffi: Ffi = "auto",
     parallel: bool = True,
+    quiet: bool = False,
 ) -> Target:
-    """The posterior of a Stan program given data, on its unconstrained space.
+    """The posterior of a Stan program given data, its density evaluated by Stan itself.
 
-    The log density includes the Jacobian of Stan's transforms and drops constants. An evaluation
-    that fails (Stan throws, or the value or any element of the gradient is not finite) is (−inf, 0).
-    The density lives as long as the target: keep the target while it is used.
-
-    Parameters
-    ----------
-    program : the path of a ``.stan`` file, the program's text, or a library that BridgeStan compiled
-        (``*_model.so``)
-    data : a mapping, JSON text, or the path of a JSON file
-    backend : ``"bridgestan"``, which is what ``"auto"`` chooses
-    bridgestan : ``"auto"`` (BridgeStan's own build where ``$BRIDGESTAN`` names its sources, else
-        stanli), ``"stanli"``, ``"build"`` (which may download BridgeStan), or the path of BridgeStan's
-        sources or of the program's compiled library
-    name : of the target; by default the file's
-    ffi : ``"ffi"`` (compiles a C++ handler on first use), ``"callback"`` (through Python), or ``"auto"``
-        (the first where it is available)
-    parallel : whether a large batch may be split over XLA's threads, where the model allows it; the
-        results are the same
+    Parameters as in `essper.models.from_stan`; program and data have been read already. ``quiet`` leaves
+    out the warning that Stan is called through Python, for targets whose density is not.
 
     Raises
     ------
-    StanProgramError, StanDataError
-        If the program or the data are not accepted, with Stan's message.
-    HandlerBuildError
-        If ``ffi="ffi"`` and the handler is not available.
-    RuntimeError
-        If JAX's float64 mode is off.
+    StanProgramError, StanDataError, HandlerBuildError, RuntimeError
+        As `essper.models.from_stan`.
     """
-    if backend not in ("auto", "bridgestan"):
-        raise ValueError(f"backend={backend!r} is not supported: use 'bridgestan' or 'auto'")
     require_x64()
-    source = read_program(program, name)
-    values = read_data(data, source.name)
-    loaded = load_model(source, values, bridgestan)
+    loaded = load_model(program, data, bridgestan)
     model = loaded.model
     if model.param_unc_num() == 0:
-        raise StanProgramError(f"the program {source.name!r} has no parameters: there is nothing to sample")
-    oracle = _oracle(model, ffi, parallel)
+        raise StanProgramError(f"the program {program.name!r} has no parameters: there is nothing to sample")
+    oracle = _oracle(model, ffi, parallel, quiet)
     return Target(
-        name=source.name,
+        name=program.name,
         dim=oracle.dim,
         density=Density(oracle.value_and_grad, oracle.value, oracle.operand, oracle.masked),
         param_names=tuple(from_dots(n) for n in model.param_names(include_tp=True)),
         constrain=oracle.constrain,
-        digest=program_digest(source, values),
+        digest=program_digest(program, data),
         backend=f"bridgestan ({loaded.origin}, {'ffi' if isinstance(oracle, NativeOracle) else 'callback'})",
         counter=oracle,
         model=model,
     )
 
 
-def _oracle(model: Any, ffi: Ffi, parallel: bool) -> NativeOracle | CallbackOracle:
+def _oracle(model: Any, ffi: Ffi, parallel: bool, quiet: bool) -> NativeOracle | CallbackOracle:
     # stanli spells this as BridgeStan does. Without it one autodiff stack serves all threads.
     thread_safe = "STAN_THREADS=true" in model.model_info()
     if ffi not in ("auto", "ffi", "callback"):
@@ -100,7 +72,8 @@ def _oracle(model: Any, ffi: Ffi, parallel: bool) -> NativeOracle | CallbackOrac
         except HandlerBuildError as error:
             if ffi == "ffi":
                 raise
-            _notice_callback(str(error))
+            if not quiet:
+                _notice_callback(str(error))
     return CallbackOracle(model, thread_safe=thread_safe)
 
 
@@ -108,7 +81,7 @@ def _oracle(model: Any, ffi: Ffi, parallel: bool) -> NativeOracle | CallbackOrac
 def _notice_callback(reason: str) -> None:
     # Cached, so that a process says it once.
     warnings.warn(
-        f"Stan models are called through Python, which is slow for small models: {reason}", stacklevel=4
+        f"Stan models are called through Python, which is slow for small models: {reason}", stacklevel=5
     )
 
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,6 +33,15 @@ class StanDataError(ValueError):
     """Data that cannot be read or that the program does not accept."""
 
 
+class Origin(NamedTuple):
+    """Where a line comes from."""
+
+    file: str
+    """An included file as its ``#include`` names it; the program's file, or the name of one given as text."""
+    line: int
+    """From 1."""
+
+
 @dataclass(frozen=True)
 class Program:
     """A Stan program: its text, or a library that was compiled from it."""
@@ -45,6 +54,8 @@ class Program:
     library: Path | None
     folder: Path
     """Where ``#include`` looks."""
+    origins: tuple[Origin, ...] = ()
+    """Where each line of ``complete`` comes from."""
 
     @property
     def identity(self) -> bytes:
@@ -72,7 +83,7 @@ def read_program(program: str | os.PathLike[str], name: str | None) -> Program:
     is no file, and for files that cannot be read or that include each other in a circle.
     """
     if isinstance(program, str) and ("{" in program or "\n" in program):
-        return _program(name or "stan_model", program, Path.cwd())
+        return _program(name or "stan_model", program, name or "stan_model", Path.cwd())
     path = Path(program).expanduser()
     if not path.is_file():
         raise StanProgramError(
@@ -82,11 +93,13 @@ def read_program(program: str | os.PathLike[str], name: str | None) -> Program:
     path = path.resolve()
     if path.suffix in (".so", ".dylib", ".dll"):
         return Program(name or path.stem.removesuffix("_model"), None, None, path, path.parent)
-    return _program(name or path.stem, _text_of(path), path.parent)
+    return _program(name or path.stem, _text_of(path), path.name, path.parent)
 
 
-def _program(name: str, text: str, folder: Path) -> Program:
-    return Program(name, text, _with_includes(text, folder), None, folder)
+def _program(name: str, text: str, file: str, folder: Path) -> Program:
+    lines = list(_with_includes(text, file, folder))
+    complete = "\n".join(line for line, _ in lines)
+    return Program(name, text, complete, None, folder, tuple(origin for _, origin in lines))
 
 
 def _text_of(path: Path) -> str:
@@ -262,23 +275,27 @@ def _construction_error(name: str, error: RuntimeError, hint: str) -> StanDataEr
 
 # -- text and values ------------------------------------------------------------------------------
 
-_INCLUDE = re.compile(r"^[ \t]*#include[ \t]+[<\"]?([^\s<>\"]+)[>\"]?[^\n]*$", re.MULTILINE)
+_INCLUDE = re.compile(r"[ \t]*#include[ \t]+[<\"]?([^\s<>\"]+)[>\"]?.*")
 
 
-def _with_includes(text: str, folder: Path, chain: tuple[Path, ...] = ()) -> str:
-    """``#include`` lines replaced by the files they name; a missing one is left for Stan to report.
+def _with_includes(
+    text: str, file: str, folder: Path, chain: tuple[Path, ...] = ()
+) -> Iterator[tuple[str, Origin]]:
+    """The lines of ``file``, ``#include`` lines replaced by the lines of the files they name.
 
-    ``chain`` holds the files that ``text`` is being included by, the outermost first.
+    A missing file's ``#include`` is left for Stan to report. ``chain`` holds the files that ``text`` is
+    being included by, the outermost first.
     """
-
-    def content(match: re.Match[str]) -> str:
-        path = (folder / match[1]).resolve()
-        if path in chain:
-            cycle = " → ".join(file.name for file in (*chain[chain.index(path) :], path))
+    for number, line in enumerate(text.split("\n"), 1):
+        match = _INCLUDE.fullmatch(line)
+        path = (folder / match[1]).resolve() if match else None
+        if match is None or path is None or not path.is_file():
+            yield line, Origin(file, number)
+        elif path in chain:
+            cycle = " → ".join(link.name for link in (*chain[chain.index(path) :], path))
             raise StanProgramError(f"files in {folder} include each other in a circle: {cycle}")
-        return _with_includes(_text_of(path), folder, (*chain, path)) if path.is_file() else match[0]
-
-    return _INCLUDE.sub(content, text)
+        else:
+            yield from _with_includes(_text_of(path), match[1], folder, (*chain, path))
 
 
 def _plain(value: Any) -> Any:

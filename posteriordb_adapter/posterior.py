@@ -16,6 +16,8 @@ from .files import MAX_BYTES, as_strings, is_name, read_content, read_object
 from .layers import Found, Layers
 
 if TYPE_CHECKING:
+    from ..models.lowered import Precision
+    from ..models.stan import Backend
     from ..models.target import Target
 
 
@@ -140,18 +142,34 @@ class Posterior:
         }
         return {part: found.layer if found else None for part, found in parts.items()}
 
-    def target(self, backend: str = "auto", bridgestan: str = "auto") -> Target:
+    def target(
+        self,
+        backend: Backend = "auto",
+        bridgestan: str = "auto",
+        precision: Precision = "float64",
+        verify: bool = True,
+    ) -> Target:
         """The posterior as a target; arguments as in `essper.models.from_stan`.
 
         Raises
         ------
         MissingProgram, MissingData
             If no layer has them.
+        StanProgramError, StanDataError, ValueError
+            As `essper.models.from_stan`.
         """
         from ..models import from_stan  # starts JAX; looking into a database should not
 
         program, data = self.program_path(), self.data_text()
-        return from_stan(program, data, backend=backend, bridgestan=bridgestan, name=self.name)
+        return from_stan(
+            program,
+            data,
+            backend,
+            bridgestan=bridgestan,
+            name=self.name,
+            precision=precision,
+            verify=verify,
+        )
 
     @cached_property
     def _program(self) -> Found:

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 
 def test_the_python_examples_of_the_readme_run() -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     names: dict[str, Any] = {}
     exec(compile(blocks[0], "README.md", "exec"), names)
     run = names["run"]
@@ -22,6 +22,10 @@ def test_the_python_examples_of_the_readme_run() -> None:
     exec(compile(blocks[1], "README.md", "exec"), names)
     assert names["target"].dim == 1
     assert names["run"].target.name.startswith("funnel")
+    exec(compile(blocks[2], "README.md", "exec"), names)
+    assert names["target"].backend == "jax (lowered, float64)"
+    assert names["target"].agreement.gradient_error < 1e-8
+    assert [loop.mode for loop in names["target"].lowered.explain().loops] == ["scan"]
 
 
 def test_the_two_commands_stand_at_the_top() -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from . import compare, database, doctor, reference, reproduce
+from . import check, compare, database, doctor, lower, reference, reproduce
 from .errors import user_errors
 from .options import examples
 
@@ -83,9 +83,17 @@ app.command(
     epilog=examples(
         "essper check eight_schools",
         "essper check --all --database ~/posteriordb",
-        "essper check --all --json > checks.json",
+        "essper check --all --backend jax --json > coverage.json",
     ),
-)(database.check)
+)(check.check)
+app.command(
+    name="lower",
+    epilog=examples(
+        "essper lower eight_schools --explain",
+        "essper lower my_model.stan --data my_data.json",
+        "essper lower my_model.stan --data my_data.json --precision float32 --json",
+    ),
+)(lower.lower)
 app.command(
     name="doctor",
     epilog=examples("essper doctor", "essper doctor --bridgestan build", "essper doctor --json"),

@@ -61,17 +61,20 @@ def require_posteriors(database: PosteriorDatabase, names: Sequence[str]) -> lis
 
 
 def check_posterior(database: PosteriorDatabase, name: str, bridgestan: str) -> Checked:
-    """Build the density and hold the reference draws against it by the score identity."""
+    """Build Stan's density and hold the reference draws against it by the score identity."""
+    import jax
+
     from ...models import StanDataError, StanProgramError
     from ...posteriordb_adapter import DatabaseError, MissingReference, check_reference
 
     dim: int | None = None
     try:
         posterior = database.posterior(name)
-        target = posterior.target(bridgestan=bridgestan)
+        target = posterior.target("bridgestan", bridgestan)
         dim = target.dim
         reference = posterior.reference()
-        check = check_reference(target, reference)
+        with jax.default_device(jax.local_devices(backend="cpu")[0]):  # Stan runs on no other
+            check = check_reference(target, reference)
     except MissingReference as error:
         return Checked(name, NO_REFERENCE, one_line(str(error)), dim)
     except (DatabaseError, StanDataError, StanProgramError) as error:

@@ -13,7 +13,16 @@ from rich.text import Text
 
 from ..defaults import DEFAULT_BUDGET, DEFAULT_CHAINS, DEFAULT_OUT, DEFAULT_POSTERIORS, DEFAULT_SAMPLERS
 from .errors import FAILED, InputError
-from .options import AsJson, BridgeStan, Databases, examples, layer_paths, open_database
+from .options import (
+    AsJson,
+    Backend,
+    BridgeStan,
+    Databases,
+    Precision,
+    examples,
+    layer_paths,
+    open_database,
+)
 from .output import notice, print_json, stdout
 from .progress import cell_progress
 
@@ -23,6 +32,7 @@ if TYPE_CHECKING:
 COMPARE_EXAMPLES = examples(
     "essper compare",
     "essper compare eight_schools --sampler nuts --sampler 'drhmc[stages=2]' --seeds 4",
+    "essper compare eight_schools --backend jax",
     "essper compare garch-garch11 --database my_posteriordb --budget 20000 --dry-run",
 )
 REPORT_EXAMPLES = examples(
@@ -66,11 +76,17 @@ def compare(
     ),
     jobs: Annotated[
         int | None,
-        typer.Option(min=1, help="Cells at a time; by default one per core.", show_default=False),
+        typer.Option(
+            min=1,
+            help="Cells at a time; by default one per core, or one on an accelerator.",
+            show_default=False,
+        ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and run nothing.")] = False,
     baseline: Baseline = None,
     database: Databases = None,
+    backend: Backend = "auto",
+    precision: Precision = "float64",
     bridgestan: BridgeStan = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -91,7 +107,17 @@ def compare(
     layers = layer_paths(database)
     opened = open_database(database)
     chosen = [opened.posterior(name) for name in dict.fromkeys(posteriors or DEFAULT_POSTERIORS)]
-    cells = plan(chosen, specs, seeds=seeds, budget=budget, chains=chains, bridgestan=bridgestan)
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # for the processes that run the cells
+    cells = plan(
+        chosen,
+        specs,
+        seeds=seeds,
+        budget=budget,
+        chains=chains,
+        bridgestan=bridgestan,
+        backend=backend,
+        precision=precision,
+    )
     todo = missing_cells(cells, out)
     if dry_run:
         _show_plan(cells, todo, as_json)
@@ -101,7 +127,7 @@ def compare(
         notice(f"Without reference draws, hence not ranked: {', '.join(unverifiable)}")
 
     if todo:
-        jobs = jobs or os.cpu_count() or 1
+        jobs = jobs or (os.cpu_count() if cells[0].platform == "cpu" else 1) or 1
         with cell_progress(todo) as listener:
             try:
                 run_cells(todo, out, layers, jobs=jobs, listener=listener)
@@ -142,8 +168,14 @@ def plan_line(cells: Sequence[Cell], todo: Sequence[Cell]) -> str:
     )
     return (
         f"{len(cells)} cells: {posteriors} posteriors × {samplers} samplers × {seeds} seeds; "
-        f"{len(todo)} to run, about {gradients:,} gradients"
+        f"{len(todo)} to run, about {gradients:,} gradients; {_how(cells)}"
     )
+
+
+def _how(cells: Sequence[Cell]) -> str:
+    """What evaluates the densities; one plan has one backend, precision and platform."""
+    cell = cells[0]
+    return f"{cell.backend}, {cell.precision}, on {cell.platform}"
 
 
 def _show_plan(cells: Sequence[Cell], todo: Sequence[Cell], as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""list, show and check: what a database holds, and whether its parts belong together."""
+"""list and show: what a database holds."""
 
 from __future__ import annotations
 
@@ -10,9 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from . import checking
-from .checking import Checked, check_posterior, require_posteriors
-from .errors import FAILED, InputError
 from .facts import Layer, Listed, Parameter, ParameterSummary, Shown, Variable, dimension_or_reason, layers_of
 from .facts import listed as list_one
 from .facts import shown as facts_of
@@ -36,13 +33,6 @@ if TYPE_CHECKING:
 SHOWN_PARAMETERS = 20
 """Rows of a reference's summary; --json has them all."""
 UNKNOWN = "?"
-
-_STYLES = {
-    checking.PASSED: "green",
-    checking.FAILED: "bold red",
-    checking.CANNOT_BUILD: "red",
-    checking.NO_REFERENCE: "dim",
-}
 
 # -- list -----------------------------------------------------------------------------------------
 
@@ -267,77 +257,3 @@ def _summary_row(it: ParameterSummary) -> list[str | Text]:
     compared = {True: Text("yes", style="green"), False: Text("not in model", style="yellow"), None: UNKNOWN}
     figures = (it.mean, it.sd, it.q05, it.q50, it.q95)
     return [it.name, *(f"{value:.4g}" for value in figures), f"{it.ess_bulk:.0f}", compared[it.in_model]]
-
-
-# -- check ----------------------------------------------------------------------------------------
-
-
-def check(
-    posteriors: Annotated[
-        list[str] | None,
-        typer.Argument(help="Names or aliases of posteriors.", metavar="POSTERIOR", show_default=False),
-    ] = None,
-    everything: Annotated[
-        bool, typer.Option("--all", help="Every posterior of the database.", show_default=False)
-    ] = False,
-    databases: Databases = None,
-    bridgestan: BridgeStan = "auto",
-    as_json: AsJson = False,
-) -> None:
-    """Check that data, program and reference draws belong together.
-
-    Over draws u of the density p, the mean of ∂ log p is 0 and the mean of
-    u ∂ log p is −1 in every unconstrained coordinate. Other data, another
-    prior or draws of something else break this.
-
-    A posterior without reference draws is built and does not fail.
-    """
-    if bool(posteriors) == everything:
-        raise InputError("name posteriors or give --all, one of the two; 'essper list' has the names")
-    database = open_database(databases)
-    names = database.names() if everything else require_posteriors(database, posteriors or ())
-    with facts_only():
-        checked = [check_posterior(database, name, bridgestan) for name in track(names, "Checking")]
-    bad = [it for it in checked if not it.good]
-    if as_json:
-        print_json({"layers": layers_of(database), "checks": checked, "passed": not bad})
-    else:
-        _print_checked(checked, bad)
-    if bad:
-        raise typer.Exit(FAILED)
-
-
-def _print_checked(checked: Sequence[Checked], bad: Sequence[Checked]) -> None:
-    columns = (
-        Column("Posterior"),
-        Column("Dim", "right", dispensable=1),
-        Column("Draws", "right", dispensable=3),
-        Column("Comparisons", "right", dispensable=4),
-        Column("Max |z|", "right"),
-        Column("Allowed", "right", dispensable=2),
-        Column("At", dispensable=5),
-        Column("Verdict"),
-    )
-    print_table(columns, [_check_row(it) for it in checked])
-    counts = (f"{sum(it.verdict == verdict for it in checked)} {verdict}" for verdict in _STYLES)
-    notice(", ".join(count for count in counts if not count.startswith("0 ")))
-    for it in bad:
-        stdout().print(
-            Text(f"{it.name}: {it.reason}" if it.name not in it.reason else it.reason), soft_wrap=True
-        )
-
-
-def _check_row(it: Checked) -> list[str | Text]:
-    def shown(value: float | None, form: str) -> str:
-        return "" if value is None else format(value, form)
-
-    return [
-        it.name,
-        shown(it.dim, "d"),
-        shown(it.draws, "d"),
-        shown(it.comparisons, "d"),
-        shown(it.max_abs_z, ".2f"),
-        shown(it.threshold, ".2f"),
-        it.where or "",
-        Text(it.verdict, style=_STYLES[it.verdict]),
-    ]

@@ -10,9 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import one_line
+
+if TYPE_CHECKING:
+    from ...models.target import Target
 
 POSTERIOR = "eight_schools-eight_schools_noncentered"
 """Of the built-in database: the one that is evaluated to see whether densities work."""
@@ -69,6 +72,7 @@ class Diagnosis:
     sources: tuple[Source, ...]
     ffi: dict[str, Any]
     gradient: dict[str, Any]
+    lowering: dict[str, Any]
     layers: tuple[LayerCounts, ...]
     packages: dict[str, str | None]
     """Requirement → installed version, None where it is missing; optional ones only where installed."""
@@ -86,11 +90,13 @@ def diagnose(databases: Sequence[Path], bridgestan: str = "auto") -> Diagnosis:
     packages = installed_packages()
     jax, sources, ffi = _fact(_jax), bridgestan_sources(), _fact(_ffi)
     gradient = {"works": False, **_fact(lambda: _gradient(bridgestan))}
+    lowering = {"works": False, **_fact(lambda: _lowering(bridgestan))}
     layers, wrong_layers = database_layers(databases)
     cache = _fact(_cache)
     problems = (
         *_package_problems(packages),
         *_density_problems(jax, sources, ffi, gradient),
+        *_lowering_problems(lowering),
         *wrong_layers,
         *_cache_problems(cache),
     )
@@ -102,6 +108,7 @@ def diagnose(databases: Sequence[Path], bridgestan: str = "auto") -> Diagnosis:
         sources=sources,
         ffi=ffi,
         gradient=gradient,
+        lowering=lowering,
         layers=layers,
         packages=packages,
         cache=cache,
@@ -146,11 +153,19 @@ def _ffi() -> dict[str, Any]:
 def _gradient(bridgestan: str) -> dict[str, Any]:
     """One density and its gradient, inside a compiled program, held against a difference quotient."""
     import jax
-    import numpy as np
 
     from ...posteriordb_adapter import PosteriorDatabase
 
-    target = PosteriorDatabase(_builtin()).posterior(POSTERIOR).target(bridgestan=bridgestan)
+    target = PosteriorDatabase(_builtin()).posterior(POSTERIOR).target("bridgestan", bridgestan)
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):  # Stan runs on no other
+        return _tried(target)
+
+
+def _tried(target: Target) -> dict[str, Any]:
+    """Whether a target's gradient is its log density's slope."""
+    import jax
+    import numpy as np
+
     x = np.full(target.dim, 0.1)
     value, gradient = map(np.asarray, jax.jit(target.value_and_grad)(x))
     direction, h = np.linspace(0.5, 1.0, target.dim), 1e-5
@@ -159,6 +174,27 @@ def _gradient(bridgestan: str) -> dict[str, Any]:
     works = bool(np.isfinite(value) and np.allclose(gradient @ direction, slope, rtol=1e-5, atol=1e-7))
     found = {"works": works, "posterior": POSTERIOR, "backend": target.backend, "log_density": float(value)}
     return found if works else {**found, "error": f"the gradient is {gradient} where the slope is {slope}"}
+
+
+def _lowering(bridgestan: str) -> dict[str, Any]:
+    """The same program lowered to JAX, held against Stan's density, and the size of the library."""
+    from ...models.agreement import compare_densities
+    from ...models.stan_to_jax.densities.base import DENSITIES
+    from ...models.stan_to_jax.functions.registry import TABLE
+    from ...models.verification import POINTS, TOLERANCE, finite_points
+    from ...posteriordb_adapter import PosteriorDatabase
+
+    posterior = PosteriorDatabase(_builtin()).posterior(POSTERIOR)
+    target = posterior.target("jax", bridgestan, verify=False)
+    found = compare_densities(target.value_and_grad, target.model, finite_points(target.model, POINTS))
+    return {
+        "works": found.compared == POINTS and found.within(TOLERANCE),
+        "posterior": POSTERIOR,
+        "backend": target.backend,
+        "gradient_error": found.gradient_error,
+        "functions": len(TABLE),
+        "densities": len(DENSITIES),
+    }
 
 
 def _builtin() -> Path:
@@ -310,6 +346,14 @@ def _density_problems(
         what = f"the density of {POSTERIOR} cannot be evaluated: {gradient.get('error')}"
         problems.append(Problem(what, "solve the other problems first; else try --bridgestan stanli", True))
     return problems
+
+
+def _lowering_problems(lowering: dict[str, Any]) -> list[Problem]:
+    if lowering["works"]:
+        return []
+    why = lowering.get("error") or f"the gradient's relative error is {lowering['gradient_error']:.1e}"
+    what = f"the program of {POSTERIOR} cannot be lowered to JAX: {why}"
+    return [Problem(what, "reinstall jax, jaxlib and lark; --backend bridgestan does without")]
 
 
 _COMPILER = "install g++ or clang++, or let CXX name a C++ compiler"

@@ -46,6 +46,7 @@ def _print(found: Diagnosis) -> None:
             "Precision": "?" if "x64" not in found.jax else "float64" if found.jax["x64"] else "float32",
             "Calls": _ffi_line(found.ffi),
             "Gradient": _gradient_line(found.gradient),
+            "Lowering": _lowering_line(found.lowering),
         }
     )
     section("BridgeStan")
@@ -86,6 +87,15 @@ def _gradient_line(gradient: Mapping) -> str:
     if gradient["works"]:
         return f"works: {gradient['posterior']}, {gradient['backend']}"
     return f"DOES NOT WORK: {gradient.get('error')}"
+
+
+def _lowering_line(lowering: Mapping) -> str:
+    if not lowering["works"]:
+        return f"DOES NOT WORK: {lowering.get('error') or 'its density is not the same as by Stan'}"
+    return (
+        f"works: {lowering['backend']}, within {lowering['gradient_error']:.0e} of Stan's gradient\n"
+        f"{lowering['functions']} functions, {lowering['densities']} densities of the Stan language"
+    )
 
 
 def _source_row(source: Source) -> list[str | Text]:

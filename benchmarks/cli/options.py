@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.markup import escape
@@ -29,6 +29,23 @@ BridgeStan = Annotated[
         metavar="auto|stanli|build|PATH",
         help="What evaluates Stan programs: stanli (no C++ toolchain), BridgeStan's own build, or the"
         " path of its sources or of a compiled model. auto: build if $BRIDGESTAN is set, else stanli.",
+    ),
+]
+Backend = Annotated[
+    Literal["auto", "bridgestan", "jax"],
+    typer.Option(
+        "--backend",
+        metavar="auto|bridgestan|jax",
+        help="What evaluates the densities: Stan itself, on the CPU, or the programs lowered to JAX, on JAX's"
+        " default device. auto: bridgestan where that is a CPU, else jax.",
+    ),
+]
+Precision = Annotated[
+    Literal["float64", "float32"],
+    typer.Option(
+        "--precision",
+        metavar="float64|float32",
+        help="Of a lowered density's arithmetic; the sampler's own is float64.",
     ),
 ]
 AsJson = Annotated[

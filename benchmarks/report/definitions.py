@@ -22,8 +22,8 @@ _DEFINITIONS = (
     (
         "Cell and group",
         "A cell is one run: sampler configuration, posterior, seed, budget (gradients per chain, "
-        "warmup included), chains, precision, platform, source of the Stan model. A group is the cells "
-        "that differ in nothing but the seed. Seeds are the replicates of every interval.",
+        "warmup included), chains, backend, precision, platform, source of the Stan model. A group is the "
+        "cells that differ in nothing but the seed. Seeds are the replicates of every interval.",
     ),
     (
         "Gates",

@@ -103,12 +103,11 @@ def _cell(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+CELL_FACTS = ("budget", "chains", "draws", "dim", "layout", "backend", "precision", "platform", "digest")
+
+
 def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
-    facts = [
-        (field, str(record[field]))
-        for field in ("budget", "chains", "draws", "dim", "layout", "precision", "platform", "digest")
-        if record.get(field) is not None
-    ]
+    facts = [(field, str(record[field])) for field in CELL_FACTS if record.get(field) is not None]
     if diagnostics := record.get("diagnostics"):
         facts += [
             ("R-hat", f"{rhat(diagnostics['rhat_max'])} ({diagnostics['rhat_worst']})"),

@@ -158,9 +158,10 @@ def _tested(lowered: LoweredProgram, rows: Rows) -> Factorization:
         raise FactorizationError(
             f"{rows}: the density cannot be evaluated on some of them: {error}"
         ) from error
-    # Negated, so that an error which is not a number does not pass.
+    if not np.isfinite(errors).all():
+        raise FactorizationError(f"{rows}: the density is not finite on some of them")
     tolerances = FLOAT32_TOLERANCES if lowered.precision == "float32" else TOLERANCES
-    if not (errors.value <= tolerances.value and errors.gradient <= tolerances.gradient):
+    if errors.value > tolerances.value or errors.gradient > tolerances.gradient:
         raise FactorizationError(
             f"{rows}: the density is not a sum over them: disjoint batches add up to it with relative errors "
             f"{errors.value:.1e} in value and {errors.gradient:.1e} in gradient"

@@ -25,6 +25,19 @@ def namespace(*arrays: Any) -> Any:
     return np if is_concrete(*arrays) else jnp
 
 
+@jax.custom_jvp
+def _log_sigmoid(x: Any) -> Any:
+    """−log(1 + e⁻ˣ); value and derivative share their one exponential, which dominates both."""
+    return jnp.minimum(x, 0.0) - jnp.log1p(jnp.exp(-jnp.abs(x)))
+
+
+@_log_sigmoid.defjvp
+def _(primals: Any, tangents: Any) -> Any:
+    (x,), (change,) = primals, tangents
+    small = jnp.exp(-jnp.abs(x))
+    return jnp.minimum(x, 0.0) - jnp.log1p(small), change * jnp.where(x >= 0, small, 1.0) / (1.0 + small)
+
+
 def _dispatched(concrete: Any, traced: Any) -> Any:
     def function(*arrays: Any) -> Any:
         if is_concrete(*arrays):
@@ -46,7 +59,7 @@ xlogy = _dispatched(scipy_special.xlogy, jax_special.xlogy)
 xlog1py = _dispatched(scipy_special.xlog1py, jax_special.xlog1py)
 log_ndtr = _dispatched(scipy_special.log_ndtr, jax_special.log_ndtr)
 sigmoid = _dispatched(scipy_special.expit, jax.nn.sigmoid)
-log_sigmoid = _dispatched(scipy_special.log_expit, jax.nn.log_sigmoid)
+log_sigmoid = _dispatched(scipy_special.log_expit, _log_sigmoid)
 power = _dispatched(np.power, jnp.power)
 arctan2 = _dispatched(np.arctan2, jnp.arctan2)
 sign = _dispatched(np.sign, jnp.sign)

@@ -46,7 +46,8 @@ def take_rows(data: Any, indices: Any) -> Any:
 
 
 def _gather(data: Any, indices: np.ndarray) -> Any:
-    return data.at[indices].get(mode="promise_in_bounds")
+    narrow = indices.astype(np.int32) if indices.size and data.shape[0] < 2**31 else indices
+    return data.at[narrow].get(mode="promise_in_bounds", wrap_negative_indices=False)
 
 
 def _each_repeated(indices: np.ndarray) -> int:

@@ -25,6 +25,7 @@ def make_record(
     record = _identity(posterior, sampler, seed, status) | {
         "layout": "independent",
         "backend": "bridgestan (stanli 0.24.0, ffi)",
+        "lowering": None,
         "dim": 10,
         "draws": 2500,
         "cost": {
@@ -116,6 +117,7 @@ def _identity(posterior: str, sampler: str, seed: int, status: str) -> dict[str,
         "chains": 4,
         "budget": 100000,
         "bridgestan": "auto",
+        "backend": "bridgestan",
         "digests": {"target": "a" * 16},
         "precision": "float64",
         "platform": "cpu",

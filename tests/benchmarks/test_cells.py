@@ -7,6 +7,7 @@ import subprocess
 import sys
 from typing import Any, NamedTuple
 
+import jax
 import pytest
 from essper.benchmarks.cells import Cell, plan
 from essper.benchmarks.specs import parse_spec
@@ -23,6 +24,7 @@ CHANGES: dict[str, Any] = {
     "bridgestan": "build",
     "precision": "float32",
     "platform": "gpu",
+    "backend": "jax",
 }
 
 
@@ -73,6 +75,10 @@ def test_samplers_with_equal_configurations_are_different_samplers():
     assert dataclasses.replace(CELL, spec=renamed).digest != CELL.digest
 
 
+def test_cells_from_before_there_were_backends_keep_their_digests():
+    assert CELL.digest == "3346e32e84f50cdb"
+
+
 def test_digest_is_the_same_in_every_process():
     code = (
         "from essper.benchmarks.cells import Cell\n"
@@ -110,6 +116,26 @@ def test_plan_is_every_combination_with_the_same_seeds():
         (p, s) for p in ("p", "q") for s in ("nuts", "hmc")
     ]
     assert {(cell.budget, cell.chains, cell.bridgestan) for cell in cells} == {(500, 2, "build")}
+
+
+def test_a_plan_settles_backend_and_platform(monkeypatch: pytest.MonkeyPatch):
+    posteriors: Any = [FakePosterior("p")]
+
+    def settled(**options: Any) -> tuple[str, str, str]:
+        (cell,) = plan(posteriors, [parse_spec("nuts")], seeds=1, budget=1, chains=1, **options)
+        return cell.backend, cell.precision, cell.platform
+
+    assert settled() == settled(backend="bridgestan") == ("bridgestan", "float64", "cpu")
+    assert settled(backend="jax", precision="float32") == ("jax", "float32", "cpu")
+    with pytest.raises(ValueError, match=r"'auto' \(here 'bridgestan'\) computes in float64"):
+        settled(precision="float32")
+    with pytest.raises(ValueError, match="precision='float16' is not supported"):
+        settled(backend="jax", precision="float16")
+    with pytest.raises(ValueError, match="backend='tensorflow' is not supported"):
+        settled(backend="tensorflow")
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert settled() == ("jax", "float64", "gpu")
+    assert settled(backend="bridgestan") == ("bridgestan", "float64", "cpu")
 
 
 def test_program_and_data_do_not_run_into_each_other():

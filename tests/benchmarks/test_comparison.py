@@ -86,6 +86,19 @@ def test_settings_are_never_averaged_together(field, values, suffix):
     }
 
 
+def test_backends_are_told_apart_whatever_their_details_and_whether_a_record_says_so():
+    old = make_failure(seed=2)
+    del old["backend"]  # from before there was a choice
+    records = [
+        make_record(seed=0, backend="bridgestan (stanli 0.24.0, ffi)"),
+        make_record(seed=1, backend="bridgestan (BridgeStan 2.9.0, callback)"),
+        make_record(seed=0, backend="jax (lowered, float64)"),
+        make_failure(seed=1, backend="jax"),
+    ]
+    seeds = {summary.label: summary.seeds for summary in compare([*records, old]).summaries}
+    assert seeds == {"nuts (backend bridgestan)": (0, 1, 2), "nuts (backend jax)": (0, 1)}
+
+
 def test_configurations_under_one_label_are_told_apart():
     other = {"name": "nuts", "label": "nuts", "config": {"target_acceptance": 0.95}}
     comparison = compare([make_record(), make_record(sampler="hmc"), make_record() | {"sampler": other}])

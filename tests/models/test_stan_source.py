@@ -138,8 +138,8 @@ def test_data_errors(tmp_path, monkeypatch, data, message):
 
 
 def test_choices_that_do_not_exist():
-    with pytest.raises(ValueError, match="backend='jax' is not supported: use 'bridgestan'"):
-        from_stan(SCALE, {"y": 1}, "jax")
+    with pytest.raises(ValueError, match="backend='tpu' is not supported: use 'auto', 'bridgestan' or 'jax'"):
+        from_stan(SCALE, {"y": 1}, "tpu")  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="ffi='fast' is not supported"):
         from_stan(SCALE, {"y": 1}, ffi="fast")  # pyright: ignore[reportArgumentType]
     with pytest.raises(StanProgramError, match="is neither 'auto', 'stanli' nor 'build'"):

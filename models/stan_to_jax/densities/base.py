@@ -23,6 +23,13 @@ import numpy as np
 from ..numeric import is_concrete, where
 
 
+class Scaled(NamedTuple):
+    """A term ``factor × array``. A factor that all elements share multiplies their sum, not each of them."""
+
+    factor: Any
+    array: Any
+
+
 class Terms(NamedTuple):
     """The summands of a log density and its two kinds of failure, each of a shape that broadcasts.
 

@@ -149,11 +149,8 @@ def ordered_probit(y: Any, eta: Any, cuts: Any) -> Terms:
     between = has_lower & has_upper
     below, above = lower - eta, upper - eta
     # In the upper tail the difference is taken between the complements, which are small there.
-    flipped = below > 0
-    larger = where(between, where(flipped, -below, above), 0.0)
-    smaller = where(between, where(flipped, -above, below), -1.0)
-    log_larger = log_ndtr(larger)
-    middle = log_larger + log1m_exp(log_larger - log_ndtr(smaller))
-    first, last = log_ndtr(where(has_upper, above, 0.0)), log_ndtr(where(has_lower, -below, 0.0))
-    term = where(between, middle, where(has_upper, first, last))
+    flipped = has_lower & (~has_upper | (below > 0))
+    log_larger = log_ndtr(where(flipped, -below, above))
+    log_smaller = log_ndtr(where(flipped, -above, below))
+    term = log_larger + where(between, log1m_exp(where(between, log_larger - log_smaller, 1.0)), 0.0)
     return Terms((term,), valid=(*valid, finite(eta), not_empty(cuts)))

@@ -8,22 +8,45 @@ Stan Math's.
 from __future__ import annotations
 
 import math
+from typing import Any
+
+import numpy as np
 
 from ..numeric import cos, exp, lgamma, log, log1p, log_bessel_i0, sign, where
-from .base import Terms, density, finite, guarded, positive_finite
+from .base import Scaled, Terms, density, finite, guarded, positive_finite
 from .special import log_ndtr, log_ndtr_without_square, log_rising_factorial
 
 LOG_2 = math.log(2.0)
 LOG_PI = math.log(math.pi)
 HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 
+LARGE = 8
+"""Elements from which on a scale that they share is worth treating apart."""
+
+
+def _shared(scale: Any, array: Any) -> bool:
+    return np.ndim(scale) == 0 and np.size(array) >= LARGE
+
+
+def _over(residual: Any, scale: Any) -> Any:
+    """residual / scale, with one division where the scale is shared."""
+    return residual * (1.0 / scale) if _shared(scale, residual) else residual / scale
+
+
+def _half_square(residual: Any, sigma: Any) -> Any:
+    """−½ (residual / σ)²; with a shared σ the sum of squares is scaled, as a sufficient statistic is."""
+    if _shared(sigma, residual):
+        return Scaled(-0.5 / sigma / sigma, residual * residual)
+    z = residual / sigma
+    return -0.5 * z * z
+
+
 # -- unbounded --------------------------------------------------------------------------------------
 
 
 @density(0, 0, 0)
 def normal(y, mu, sigma):
-    z = (y - mu) / sigma
-    return Terms((-0.5 * z * z, -log(sigma), -HALF_LOG_2PI), valid=(sigma > 0, finite(mu)))
+    return Terms((_half_square(y - mu, sigma), -log(sigma), -HALF_LOG_2PI), valid=(sigma > 0, finite(mu)))
 
 
 @density(0)
@@ -33,16 +56,16 @@ def std_normal(y):
 
 @density(0, 0, 0)
 def cauchy(y, mu, sigma):
-    z = (y - mu) / sigma
+    z = _over(y - mu, sigma)
     return Terms((-log1p(z * z), -log(sigma), -LOG_PI), valid=(positive_finite(sigma), finite(mu)))
 
 
 @density(0, 0, 0, 0)
 def student_t(y, nu, mu, sigma):
-    z = (y - mu) / sigma
+    z = _over(y - mu, sigma)
     normalizer = log_rising_factorial(0.5 * nu, 0.5) - 0.5 * log(nu)
     return Terms(
-        (-(0.5 * nu + 0.5) * log1p(z * z / nu), normalizer, -log(sigma), -0.5 * LOG_PI),
+        (Scaled(-(0.5 * nu + 0.5), log1p(z * z / nu)), normalizer, -log(sigma), -0.5 * LOG_PI),
         valid=(positive_finite(nu), positive_finite(sigma), finite(mu)),
     )
 
@@ -50,7 +73,7 @@ def student_t(y, nu, mu, sigma):
 @density(0, 0, 0)
 def double_exponential(y, mu, sigma):
     return Terms(
-        (-_distance(y, mu) / sigma, -log(sigma), -LOG_2),
+        (Scaled(-1.0 / sigma, _distance(y, mu)), -log(sigma), -LOG_2),
         valid=(positive_finite(sigma), finite(y), finite(mu)),
     )
 
@@ -58,7 +81,7 @@ def double_exponential(y, mu, sigma):
 @density(0, 0, 0)
 def logistic(y, mu, sigma):
     # Symmetric in y − mu: of the two forms, the one that cannot overflow.
-    z = _distance(y, mu) / sigma
+    z = _over(_distance(y, mu), sigma)
     return Terms(
         (-z - 2.0 * log1p(exp(-z)), -log(sigma)), valid=(positive_finite(sigma), finite(y), finite(mu))
     )
@@ -66,7 +89,7 @@ def logistic(y, mu, sigma):
 
 @density(0, 0, 0)
 def gumbel(y, mu, beta):
-    z = (y - mu) / beta
+    z = _over(y - mu, beta)
     return Terms((-z - exp(-z), -log(beta)), valid=(beta > 0, finite(y), finite(mu)))
 
 
@@ -89,7 +112,7 @@ def skew_normal(y, xi, omega, alpha):
 
 @density(0, 0, 0, 0)
 def exp_mod_normal(y, mu, sigma, rate):
-    z = (y - mu) / sigma
+    z = _over(y - mu, sigma)
     t = z - rate * sigma
     # In the lower tail of Φ(t), exp(−t²/2) cancels against what it is multiplied by.
     tail = t < -20.0
@@ -161,7 +184,7 @@ def beta_proportion(theta, mu, kappa):
 @density(0, 0, 0)
 def lognormal(y, mu, sigma):
     log_y = log(guarded(y > 0, y, 1.0))
-    z = (log_y - mu) / sigma
+    z = _over(log_y - mu, sigma)
     return Terms(
         # Stan keeps this constant, unlike normal's.
         (-0.5 * z * z - HALF_LOG_2PI, -log_y, -log(sigma)),
@@ -173,7 +196,7 @@ def lognormal(y, mu, sigma):
 @density(0, 0, 0)
 def gamma(y, alpha, beta):
     return Terms(
-        ((alpha - 1.0) * log(y), -beta * y, alpha * log(beta), -lgamma(alpha)),
+        (Scaled(alpha - 1.0, log(y)), Scaled(-beta, y), alpha * log(beta), -lgamma(alpha)),
         valid=(positive_finite(y), positive_finite(alpha), positive_finite(beta)),
     )
 
@@ -183,7 +206,7 @@ def inv_gamma(y, alpha, beta):
     inside = y > 0
     y = guarded(inside, y, 1.0)
     return Terms(
-        (-(alpha + 1.0) * log(y), -beta / y, alpha * log(beta), -lgamma(alpha)),
+        (Scaled(-(alpha + 1.0), log(y)), Scaled(-beta, 1.0 / y), alpha * log(beta), -lgamma(alpha)),
         support=(inside,),
         valid=(positive_finite(alpha), positive_finite(beta)),
     )
@@ -191,7 +214,7 @@ def inv_gamma(y, alpha, beta):
 
 @density(0, 0)
 def exponential(y, beta):
-    return Terms((-beta * y, log(beta)), valid=(y >= 0, positive_finite(beta)))
+    return Terms((Scaled(-beta, y), log(beta)), valid=(y >= 0, positive_finite(beta)))
 
 
 @density(0, 0)

@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import UnsupportedStanError
 from ..numeric import is_concrete, namespace, where
 from ..values import REAL, Level, Value, aligned, at_level, deepest
-from .base import DENSITIES, DISTRIBUTION_FUNCTIONS, Density, Terms
+from .base import DENSITIES, DISTRIBUTION_FUNCTIONS, Density, Scaled, Terms
 from .glm import REWRITTEN, rewritten
 
 
@@ -50,7 +50,7 @@ def evaluate(name: str, arguments: Sequence[Value]) -> Evaluation:
     if name not in DENSITIES:
         raise UnsupportedStanError(f"the distribution '{name}'")
     terms, frame = _terms(DENSITIES[name], arguments)
-    if frame.count == 0:
+    if frame.elements == 0:
         return Evaluation()
     return Evaluation(
         tuple(frame.summed(term) for term in _merged(terms.terms)),
@@ -74,7 +74,7 @@ def evaluate_distribution_function(name: str, arguments: Sequence[Value]) -> Eva
         raise UnsupportedStanError(f"the function '{name}'")
     product = name.endswith("_cdf")
     terms, frame = _terms(DISTRIBUTION_FUNCTIONS[name], arguments)
-    if frame.count == 0:
+    if frame.elements == 0:
         return Evaluation((Value(REAL, np.float64(1.0 if product else 0.0)),))
     (term,) = terms.terms
     combined = frame.multiplied(term) if product else frame.summed(term)
@@ -98,8 +98,8 @@ class _Frame(NamedTuple):
 
     level: Level | None
     rank: int
-    count: int
-    """The number of elements, per row."""
+    elements: int
+    """Their number, per row."""
 
     def has_rows(self, array: Any) -> bool:
         # An array with rows has all batch axes, one without never more than those.
@@ -113,9 +113,14 @@ class _Frame(NamedTuple):
 
     def repeats(self, array: Any) -> int:
         """How many times each entry occurs among the elements."""
-        return self.count // math.prod(np.shape(array)[int(self.has_rows(array)) :])
+        return self.elements // math.prod(np.shape(array)[int(self.has_rows(array)) :])
 
     def summed(self, array: Any) -> Value:
+        if isinstance(array, Scaled):
+            if np.ndim(array.factor):
+                return self.summed(array.factor * array.array)
+            total = self.summed(array.array)
+            return Value(REAL, array.factor * total.data, total.level)
         axes, repeats = self.axes(array), self.repeats(array)
         reduced = namespace(array).sum(array, axis=axes) if axes else array
         return self.scalar(array, reduced if repeats == 1 else reduced * float(repeats))
@@ -154,7 +159,7 @@ def _terms(density: Density, arguments: Sequence[Value]) -> tuple[Terms, _Frame]
         raise UnsupportedStanError(f"'{name}' of arguments whose sizes do not agree: {sizes}")
     batch = batches.pop() if batches else ()
     frame = _Frame(level, len(batch), math.prod(batch))
-    if frame.count == 0:
+    if frame.elements == 0:
         return Terms(()), frame
     arrays = [
         _with_batch_axes(value, level, frame.rank, shape)
@@ -177,7 +182,10 @@ def _with_batch_axes(value: Value, level: Level | None, rank: int, batch: tuple[
 def _merged(terms: Sequence[Any]) -> list[Any]:
     """Terms of one shape added up, constants and others apart: each needs one reduction."""
     groups: dict[tuple[bool, tuple[int, ...]], Any] = {}
+    scaled = [term for term in terms if isinstance(term, Scaled)]
     for term in terms:
+        if isinstance(term, Scaled):
+            continue
         key = is_concrete(term), np.shape(term)
         groups[key] = groups[key] + term if key in groups else term
-    return list(groups.values())
+    return [*scaled, *groups.values()]

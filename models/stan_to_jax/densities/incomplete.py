@@ -74,6 +74,7 @@ def _log_fraction_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
 _log_fraction.defjvp(_log_fraction_jvp, symbolic_zeros=True)
 
 
+@jax.jit  # traced and compiled once for each shape, also where it is called without a jit around it
 def _lentz(a: Any, b: Any, x: Any) -> Any:
     """The modified Lentz algorithm on pairs of coefficients, until all elements have converged.
 

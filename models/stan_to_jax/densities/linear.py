@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax.numpy as jnp
@@ -58,7 +59,8 @@ def solved(factor: Any, vectors: Any) -> Any:
         return space.einsum("...ij,...j->...i", inverse, vectors)
     size = factor.shape[-1]
     if factor.ndim == 2:
-        columns = solve_triangular(factor, jnp.reshape(vectors, (-1, size)).T, lower=True)
+        count = math.prod(np.shape(vectors)[:-1])
+        columns = solve_triangular(factor, jnp.reshape(vectors, (count, size)).T, lower=True)
         return jnp.reshape(columns.T, np.shape(vectors))
     batch = np.broadcast_shapes(factor.shape[:-2], np.shape(vectors)[:-1])
     vectors = jnp.broadcast_to(vectors, (*batch, size))

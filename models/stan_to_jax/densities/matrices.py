@@ -29,6 +29,8 @@ def _with_axis(array: Any) -> Any:
 
 def _lkj_normalizer(eta: Any, size: int) -> Any:
     """The log of the LKJ density's constant (Lewandowski, Kurowicka & Joe 2009, theorem 5)."""
+    if size == 0:
+        return np.float64(0)
     k = np.arange(1, size)
     each = lgamma(_with_axis(eta) + 0.5 * (size - 1 - k))
     return (size - 1) * lgamma(eta + 0.5 * (size - 1)) - each.sum(-1) - 0.5 * _LOG_PI * k.sum()
