@@ -28,6 +28,7 @@ from .syntax import (
     Statement,
     TargetIncrement,
     Tilde,
+    Unary,
     Variable,
     While,
 )
@@ -60,26 +61,40 @@ def accumulation(statement: Assignment) -> Accumulation | None:
     """What the statement accumulates, or None if it is no accumulation."""
     if statement.operator in ("+=", "-="):
         sign, value = (1 if statement.operator == "+=" else -1), statement.value
-    elif (
-        statement.operator == "="
-        and isinstance(statement.value, Binary)
-        and statement.value.operator in ("+", "-")
-    ):
-        itself: Expression = Variable(statement.name)
-        for group in statement.indices:
-            itself = Index(itself, group)
-        whole = statement.value
-        if whole.left == itself:
-            sign, value = (1 if whole.operator == "+" else -1), whole.right
-        elif whole.right == itself and whole.operator == "+":
-            sign, value = 1, whole.left
-        else:
+    elif statement.operator == "=":
+        sign, value = 1, _added_to_itself(statement)
+        if value is None:
             return None
     else:
         return None
     if statement.name in names_in(value) or statement.name in names_in(statement.indices):
         return None
     return Accumulation(statement.name, statement.indices, sign, value)
+
+
+def _added_to_itself(statement: Assignment) -> Expression | None:
+    """e of ``x = x + e``, where x may stand anywhere in a sum."""
+    itself: Expression = Variable(statement.name)
+    for group in statement.indices:
+        itself = Index(itself, group)
+    terms = list(_summands(statement.value, 1))
+    if terms.count((1, itself)) != 1 or len(terms) < 2:
+        return None
+    terms.remove((1, itself))
+    (sign, total), *others = terms
+    if sign < 0:
+        total = Unary("-", total, position=total.position)
+    for sign, term in others:
+        total = Binary("+" if sign > 0 else "-", total, term, position=term.position)
+    return total
+
+
+def _summands(node: Expression, sign: int) -> Iterator[tuple[int, Expression]]:
+    if isinstance(node, Binary) and node.operator in ("+", "-"):
+        yield from _summands(node.left, sign)
+        yield from _summands(node.right, sign if node.operator == "+" else -sign)
+    else:
+        yield sign, node
 
 
 @dataclass(frozen=True)

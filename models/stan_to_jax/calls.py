@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .errors import UnsupportedStanError
-from .memory import Storage
 from .statements import Returned
+from .storage import Storage
 from .syntax import Function, Return
+from .updates import promoted
 from .values import Kind, Level, Type, Value
 
 if TYPE_CHECKING:
@@ -76,8 +77,6 @@ def call_function(
 
 
 def _as_declared(value: Value, base: str, arrays: int) -> Value:
-    from .memory import promoted
-
     kinds: dict[str, Kind] = {
         "int": "int",
         "real": "real",

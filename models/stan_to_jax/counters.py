@@ -18,7 +18,19 @@ import numpy as np
 from .analysis import breaks, effects, names_in, statements_in
 from .errors import NotBatchable
 from .statements import execute
-from .syntax import Assignment, Block, Declaration, Empty, If, Statement
+from .syntax import (
+    Assignment,
+    Block,
+    Break,
+    Continue,
+    Declaration,
+    Empty,
+    For,
+    ForEach,
+    If,
+    Statement,
+    While,
+)
 from .values import at_level, integer
 
 if TYPE_CHECKING:
@@ -63,7 +75,7 @@ def run_ahead(run: Interpreter, iterations: Iterations, counters: Sequence[str])
             if not value.concrete:
                 raise NotBatchable(f"{name} depends on parameters")
             before[name][number] = at_level(value, level)
-        with run.memory.scope():
+        with run.memory.scope(), run.collecting():
             first = int(iterations.first[0]) + number
             iterations.bind(run, integer(first), level)
             execute(run, body, level)
@@ -71,21 +83,24 @@ def run_ahead(run: Interpreter, iterations: Iterations, counters: Sequence[str])
 
 
 def _only(body: Statement, names: Sequence[str]) -> Statement:
-    """The body with nothing in it but assignments to the names, and the branches they stand in."""
-    if isinstance(body, Block):
-        kept = [_only(statement, names) for statement in body.statements]
-        return replace(body, statements=tuple(s for s in kept if not isinstance(s, Empty)))
-    if isinstance(body, If):
-        then = _only(body.then, names)
-        otherwise = None if body.otherwise is None else _only(body.otherwise, names)
-        if _is_empty(then) and (otherwise is None or _is_empty(otherwise)):
-            return Empty(position=body.position)
-        return replace(body, then=then, otherwise=otherwise)
-    if isinstance(body, Assignment) and body.name in names:
-        return body
-    if effects(body).assigned.isdisjoint(names):
-        return Empty(position=body.position)
-    return body
+    """The body with nothing in it but assignments to the names, and what decides whether they happen."""
+    match body:
+        case Block(statements):
+            kept = (_only(statement, names) for statement in statements)
+            return replace(body, statements=tuple(s for s in kept if not _is_empty(s)))
+        case If(_, then, otherwise):
+            then = _only(then, names)
+            otherwise = None if otherwise is None else _only(otherwise, names)
+            if _is_empty(then) and (otherwise is None or _is_empty(otherwise)):
+                return Empty(position=body.position)
+            return replace(body, then=then, otherwise=otherwise)
+        case For() | ForEach() | While() if not effects(body).assigned.isdisjoint(names):
+            return replace(body, body=_only(body.body, names))
+        case Assignment(name) if name in names:
+            return body
+        case Continue() | Break():
+            return body
+    return Empty(position=body.position)
 
 
 def _is_empty(statement: Statement) -> bool:

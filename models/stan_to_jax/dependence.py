@@ -22,7 +22,7 @@ from .errors import NotBatchable
 from .values import Level
 
 if TYPE_CHECKING:
-    from .memory import Storage
+    from .storage import Storage
 
 NONE = -1
 

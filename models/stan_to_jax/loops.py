@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .analysis import breaks, effects, size_of
+from .analysis import breaks, effects, names_in, size_of
 from .counters import counters_of, run_ahead
 from .dependence import LoopLevel
 from .errors import NotBatchable, Ragged, UnsupportedStanError
@@ -37,6 +37,13 @@ class Iterations:
     last: np.ndarray
     sequence: Value | None
     """What a foreach loop takes its elements from."""
+
+    @property
+    def changing(self) -> bool:
+        """The body assigns what a foreach loop takes its elements from: each iteration takes them anew."""
+        if not isinstance(self.node, ForEach):
+            return False
+        return not effects(self.node.body).assigned.isdisjoint(names_in(self.node.sequence))
 
     @property
     def counts(self) -> np.ndarray:
@@ -87,7 +94,7 @@ def execute_loop(run: Interpreter, node: For | ForEach, level: Level | None) -> 
         run.sequential[key] = reason
     if not run.traced or _is_concrete(run, node, level):
         return _in_order(run, iterations, reason, counted=False)
-    if iterations.counts.max() > MAX_UNROLL and not breaks(node.body):
+    if iterations.counts.max() > MAX_UNROLL and not breaks(node.body) and not iterations.changing:
         from .scan import scan
 
         try:
@@ -139,6 +146,8 @@ def _batch(run: Interpreter, iterations: Iterations, counters: Mapping[str, np.n
     node = iterations.node
     if breaks(node.body):
         raise NotBatchable("iterations may end the loop")
+    if iterations.changing:
+        raise NotBatchable("iterations assign what the loop runs over")
     rows, numbers = iterations.numbers()
     found = effects(node.body)
     loop = LoopLevel(
@@ -205,6 +214,8 @@ def _in_order(run: Interpreter, iterations: Iterations, reason: str, *, counted:
             inner, values = branch_rows(level, rows), values[rows]
         same = bool((values == values[0]).all())
         value = integer(int(values[0])) if same else Value(INT, values, inner)
+        if iterations.changing:
+            iterations = _iterations(run, node, level)
         with run.memory.scope():
             iterations.bind(run, value, inner)
             outcome = execute(run, node.body, inner)

@@ -16,8 +16,9 @@ from ..stan_source import Program, StanDataError
 from . import statements, syntax
 from .constraints import Declared, constrain, free_size, satisfied
 from .interpreter import Interpreter, LoopReport
-from .memory import Memory, Storage
+from .memory import Memory
 from .parser import parse_program
+from .storage import Storage
 from .values import INT, Value
 
 Precision = Literal["float64", "float32"]
@@ -102,6 +103,7 @@ class Lowered:
         with jax.enable_x64(False) if single else nullcontext(), np.errstate(all="ignore"):
             numbers = jnp.asarray(theta, jnp.float32 if single else float)
             run = Interpreter(_functions(self.program), Memory(self._variables(replaced)), traced=True)
+            run.memory.autodiff = True
             run.target.append(self._declare_parameters(run, numbers))
             run.execute_all(self.program.transformed_parameters, None)
             _check(run, self.program.transformed_parameters)

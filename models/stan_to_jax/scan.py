@@ -14,9 +14,9 @@ from jax import lax
 
 from .analysis import effects, names_in
 from .errors import NotBatchable, UnsupportedStanError
-from .memory import Storage, is_checked
 from .rows import take_rows
 from .statements import execute
+from .storage import Storage, is_checked
 from .syntax import Expression
 from .values import INT, ROW_VECTOR, Level, Type, Value, branch_where, depth_of, with_rows
 from .windows import Lagged, Stream, lagged_name, rewrite
@@ -41,7 +41,7 @@ def scan(run: Interpreter, iterations: Iterations) -> None:
     count = int(counts.max())
     numbers = np.arange(iterations.first[0], iterations.first[0] + count)
     found = effects(node.body)
-    known = run.memory.variables.keys()
+    known = set(run.memory.variables)
     storages = {name: run.memory.storage(name, level) for name in (found.read | found.assigned) & known}
     if any(is_checked(storage, level) for storage in storages.values()):
         _rehearse(run, iterations)

@@ -4,13 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from against_stan import compare, pair
+from against_stan import compare, pair, points_for, rounding_errors
 from essper.posteriordb_adapter import PosteriorDatabase, to_unconstrained
 
 DATABASE = PosteriorDatabase(builtin=True)
 POINTS = 20
 LOOSE, TIGHT = "1e-5, 1e-3, 500", "1e-12, 1e-12, 1000000"
-"""Tolerances of the differential equation's solver: as the program has them, and as an oracle needs them."""
+"""Tolerances of the differential equation's solver: the program's own, and those that an oracle needs."""
+ILL_CONDITIONED = {"simulated_gp-gp_pois_regr"}
+"""A kernel matrix with a jitter of 1e-10: its factor carries half of the digits."""
 
 
 @pytest.mark.parametrize("name", DATABASE.names())
@@ -21,11 +23,11 @@ def test_value_and_gradient_are_stans(name):
         assert LOOSE in posterior.program()
         exact = pair(posterior.program().replace(LOOSE, TIGHT), posterior.data())
         evaluated, tolerance = replace(evaluated, stan=exact.stan), 1e-7
-    rng = np.random.default_rng(0)
-    points = rng.normal(size=(2 * POINTS, evaluated.lowered.dim))
-    points[POINTS:] *= 0.3
+    points = points_for(evaluated.lowered.dim, POINTS)
     if posterior.has_reference:
         draws = to_unconstrained(posterior.target(), posterior.reference()).draws.reshape(-1, points.shape[1])
-        points = np.concatenate([points, rng.choice(draws[np.isfinite(draws).all(1)], POINTS)])
-    found = compare(evaluated, points)
-    found.require(tolerance, finite=2 * POINTS)
+        draws = np.random.default_rng(0).choice(draws[np.isfinite(draws).all(1)], POINTS)
+        points = np.concatenate([points, draws])
+    if name in ILL_CONDITIONED:
+        tolerance = np.maximum(tolerance, 5 * rounding_errors(evaluated.stan, points))
+    compare(evaluated, points).require(tolerance, finite=2 * POINTS)
