@@ -48,6 +48,7 @@ def lowered_target(
     bridgestan: str | os.PathLike[str] = "auto",
     precision: Precision = "float64",
     chunk: Chunk = "auto",
+    rows: str | None = None,
     verified: bool = True,
 ) -> LoweredTarget:
     """The posterior of a Stan program given data, its density lowered to JAX.
@@ -60,12 +61,14 @@ def lowered_target(
         If the program has a construct that is not lowered, with its place.
     LoweringMismatch
         If the lowered density is not Stan's.
+    FactorizationError
+        If it is not a sum over ``rows``.
     StanProgramError, StanDataError
         If Stan accepts the program or the data not.
     RuntimeError
         If JAX's float64 mode is off and ``precision`` is float64.
     """
-    from .stan_to_jax import lower  # its grammar and tables: only where they are used
+    from .stan_to_jax import factorize, lower  # its grammar and tables: only where they are used
 
     if precision == "float64" and not jax.config.read("jax_enable_x64"):
         raise RuntimeError(
@@ -80,6 +83,8 @@ def lowered_target(
     stan = stan_side(program, data, bridgestan)
     lowered = lower(program, data, precision=precision)
     target = target_of(lowered, stan, chunk)
+    if rows is not None:
+        target = replace(target, likelihood=factorize(lowered, None if rows == "auto" else rows))
     if not verified:
         return target
     return replace(target, agreement=verify(target.value_and_grad, stan, program, precision))

@@ -30,6 +30,7 @@ def from_stan(
     parallel: bool = True,
     precision: Precision = "float64",
     chunk: Chunk = "auto",
+    rows: str | None = None,
     verify: bool = True,
 ) -> Target:
     """The posterior of a Stan program given data, on its unconstrained space.
@@ -61,6 +62,9 @@ def from_stan(
     chunk : only of a lowered density: points of a batch that are evaluated together: a number, None for all,
         ``"auto"`` (follows from the program, `essper.models.chunks.default_chunk`), or ``"tuned"`` (measured
         once on this machine). The last bits of results depend on it
+    rows : only of a lowered density: the size that counts its data, as ``"N"``, or ``"auto"`` for the one
+        that does. ``likelihood`` is then the log density as a prior and a sum over those rows, for
+        minibatches, after a test that it is: that takes a few compilations
     verify : whether a lowered density is compared with Stan's, value and gradient, at a few points. What
         passed is remembered in the cache, for this version of the lowering
 
@@ -76,6 +80,8 @@ def from_stan(
         If a construct of the program is not lowered; a StanProgramError.
     LoweringMismatch
         If the lowered density is not Stan's; a StanProgramError.
+    FactorizationError
+        If the log density is not a sum over ``rows``, with the reason and the choices there are.
     HandlerBuildError
         If ``ffi="ffi"`` and the handler is not available.
     ValueError
@@ -84,7 +90,7 @@ def from_stan(
         If JAX's float64 mode is off, and ``precision`` is float64.
     """
     resolved = resolve_backend(backend, precision)
-    foreign: dict[str, tuple[Any, Any]] = {"chunk": (chunk, "auto")}
+    foreign: dict[str, tuple[Any, Any]] = {"chunk": (chunk, "auto"), "rows": (rows, None)}
     if resolved == "jax":
         foreign = {"ffi": (ffi, "auto"), "parallel": (parallel, True)}
     for option, (given, default) in foreign.items():
@@ -94,7 +100,13 @@ def from_stan(
     values = read_data(data, source.name)
     if resolved == "jax":
         return lowered_target(
-            source, values, bridgestan=bridgestan, precision=precision, chunk=chunk, verified=verify
+            source,
+            values,
+            bridgestan=bridgestan,
+            precision=precision,
+            chunk=chunk,
+            rows=rows,
+            verified=verify,
         )
     return bridgestan_target(source, values, bridgestan=bridgestan, ffi=ffi, parallel=parallel)
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+
+if TYPE_CHECKING:
+    from .factorization import Factorization
 
 
 class Counts(NamedTuple):
@@ -96,7 +99,7 @@ class Target:
     """None where the oracle has no counter of its own (densities written in JAX)."""
     exact: Callable[[Array, int], Array] | None = None
     """``(key, n) -> f[n, dim]``: independent exact draws, where they exist."""
-    likelihood: Any | None = None
+    likelihood: Factorization | None = None
     """log prior + sum over data rows, for methods that use minibatches."""
     blocks: Mapping[str, Any] | None = None
     """Exact or generic conditionals, for Gibbs sampling."""

@@ -4,6 +4,7 @@ from .errors import LoweringError as LoweringError
 from .errors import StanIndexError as StanIndexError
 from .errors import UnsupportedStanError as UnsupportedStanError
 from .interpreter import LoopReport as LoopReport
+from .minibatch import factorize as factorize
 from .model import Explanation as Explanation
 from .model import Lowered as Lowered
 from .model import ParameterBlock as ParameterBlock

@@ -14,6 +14,7 @@ from jax import lax
 
 from .analysis import effects, names_in
 from .errors import NotBatchable, UnsupportedStanError
+from .indexing import unassigned
 from .rows import take_rows
 from .statements import execute
 from .storage import Storage, is_checked
@@ -52,6 +53,9 @@ def scan(run: Interpreter, iterations: Iterations) -> None:
         frozenset(name for name, storage in changed.items() if storage.shape),
         lambda index: _positions(run, iterations, numbers, index),
     )
+    for name, found_lagged in rewritten.lagged.items():
+        if not _inside(found_lagged.positions, storages[name]).all():
+            raise NotBatchable(f"an index of {name} is out of range in some iteration")
     plain = {name: storage for name, storage in changed.items() if name not in rewritten.lagged}
     lagged = {name: changed[name] for name in rewritten.lagged}
 
@@ -172,8 +176,18 @@ def _moved(data: Any, storage: Storage, positions: np.ndarray) -> Any:
     return take_rows(jnp.moveaxis(data, _axis(storage), 0), positions)
 
 
+def _inside(positions: np.ndarray, storage: Storage) -> np.ndarray:
+    return (positions >= 0) & (positions < storage.shape[0])
+
+
 def _streamed(storage: Storage, stream: Stream) -> Any:
-    return _moved(_data(storage), storage, stream.positions)
+    """The elements, and NaN where a position is out of range: an iteration whose branch does not read it."""
+    inside = _inside(stream.positions, storage)
+    elements = _moved(_data(storage), storage, np.where(inside, stream.positions, 0))
+    if inside.all():
+        return elements
+    missing = unassigned(storage.type.kind, ())
+    return jnp.where(inside.reshape((-1,) + (1,) * (elements.ndim - 1)), elements, missing)
 
 
 def _window(storage: Storage, lagged: Lagged) -> tuple[Any, ...]:

@@ -148,9 +148,7 @@ class _Rewriter:
                 raise _NotLagged(name)
             standing: Expression = Variable(self._lag(name, where), position=node.position)
         elif name in self.readable and where is not None:
-            key = f"{name}@{where.tobytes().hex() if where.size < 3 else hash(where.tobytes())}"
-            self.streams[key] = Stream(name, where)
-            standing = Variable(key, position=node.position)
+            standing = Variable(self._stream(name, where), position=node.position)
         else:
             return Index(
                 Variable(name, position=node.base.position),
@@ -158,6 +156,14 @@ class _Rewriter:
                 position=node.position,
             )
         return Index(standing, indices, position=node.position) if indices else standing
+
+    def _stream(self, name: str, where: np.ndarray) -> str:
+        for key, known in self.streams.items():
+            if known.array == name and np.array_equal(known.positions, where):
+                return key
+        key = f"{name}@in{len(self.streams)}"
+        self.streams[key] = Stream(name, where)
+        return key
 
     def _lag(self, name: str, where: np.ndarray) -> str:
         written = self.written[name]

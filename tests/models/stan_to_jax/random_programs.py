@@ -221,7 +221,7 @@ class _Writer:
     def vector(self, depth: int) -> str:
         if depth == 0 or self.chance(0.4):
             return self.one(
-                "a", "u", "w", "x", f"M[, {self.index(COLUMNS)}]", "u[p]", "a[k]", "to_vector(q)", "X * b"
+                "a", "u", "w", "x", f"M[, {self.index(COLUMNS)}]", "u[p]", "a[k]", "to_vector(q)", "(X * b)"
             )
         v = self.vector
         return self.one(
@@ -351,7 +351,7 @@ class _Writer:
             f"target += 0.1 * {e};",
             f"target += -0.1 * square({e});",
             f"{self.atom()} ~ {self.one('normal', 'cauchy', 'logistic')}({self.real(1)}, 1 + square({self.atom()} + c));",
-            f"k[{i}] ~ poisson_log(tanh({self.real(1)} + 0.1 * c));",
+            f"target += poisson_log_lpmf(k[{i}] | tanh({self.real(1)}));",
             f"f[{i}] ~ bernoulli_logit({self.real(1)} + 0.1 * c);",
             f"target += normal_{self.one('lpdf', 'lupdf')}({self.atom()} | {self.atom()}, 1 + square(c));",
             f"{self.atom()} ~ odd({self.atom()} + 0.1 * c);",
@@ -360,7 +360,7 @@ class _Writer:
             f"M[, {j}] = {small}{self.vector(1)});",
             f"r {self.one('=', '+=')} {small}{self.row(1)});",
             f"{self.one('u', 'w')}[p] = {self.vector(1)};",
-            f"u[2:N] = {self.one('u[:(N - 1)]', 'w[2:]', 'a[2:N] * ' + self.atom())};",
+            f"u[2:N] = {self.one('a[:(N - 1)]', '0.5 * w[2:]', 'a[2:N] * ' + self.atom())};",
             f"pull_lp({self.vector(1)}, {self.atom()} + c);",
             f"{self.vector(1)} ~ normal({self.vector(1)}, 1 + square(c));",
             f"n += {self.one('1', 'f[' + i + ']', self.index(n))};",
