@@ -12,6 +12,7 @@ from .syntax import (
     Binary,
     Block,
     Break,
+    Call,
     CallStatement,
     Continue,
     Declaration,
@@ -203,3 +204,16 @@ def breaks(body: Statement) -> bool:
 def size_of(statement: Statement) -> int:
     """The number of simple statements within: what an unrolled iteration costs at least."""
     return sum(not isinstance(inner, Block | Declaration) for inner in statements_in(statement))
+
+
+def drops_constants(node: Any) -> bool:
+    """Whether ``~`` stands anywhere within, or a call that may leave out constants as it does."""
+    if isinstance(node, tuple):
+        return any(map(drops_constants, node))
+    if not isinstance(node, Node):
+        return False
+    if isinstance(node, Tilde | CallStatement):
+        return True
+    if isinstance(node, Call) and node.name.endswith(("_lupdf", "_lupmf", "_lp")):
+        return True
+    return any(drops_constants(getattr(node, item.name)) for item in fields(node) if item.name != "position")

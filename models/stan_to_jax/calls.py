@@ -63,7 +63,9 @@ def call_function(
     variables = {}
     for parameter, argument in zip(function.parameters, arguments, strict=True):
         value = _as_declared(argument, parameter.type.base, argument.arrays)
-        variables[parameter.name] = Storage(parameter.name, value.type, value.shape, level, value)
+        storage = Storage(parameter.name, value.type, value.shape, level, value)
+        storage.autodiff = value.kind != "int" and (argument.autodiff or not argument.concrete)
+        variables[parameter.name] = storage
     drops = run.drops_constants and (called.endswith(("_lupdf", "_lupmf", "_lp")))
     assert function.body is not None
     with run.memory.only(variables), run.calling(function, drops):

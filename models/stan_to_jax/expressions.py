@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import densities, functions, ode
+from .analysis import names_in
 from .calls import call_function, find_function
 from .errors import LoweringError, NotBatchable, Ragged, UnsupportedStanError
 from .functions.operators import binary, unary
@@ -16,6 +17,7 @@ from .library import library
 from .numeric import is_concrete, namespace
 from .selection import merged_back, merged_rows, selected, truth_of
 from .slices import as_index, padded_sum
+from .static_types import is_int
 from .syntax import (
     ArrayLiteral,
     Binary,
@@ -31,6 +33,7 @@ from .syntax import (
     Unary,
     Variable,
 )
+from .updates import promoted
 from .values import (
     INT,
     Level,
@@ -193,19 +196,26 @@ def _conditional(run: Interpreter, node: Conditional, level: Level | None) -> Va
         no = merged_back(evaluate(run, node.no, no_level), no_level, level)
         return selected(condition, yes, no)
     if condition.level is None:
-        return evaluate(run, node.yes if condition.data else node.no, level)
+        return _only_branch(run, node, bool(condition.data), level)
     assert level is not None
     truth = truth_of(condition, level)
     yes_rows, no_rows = np.flatnonzero(truth), np.flatnonzero(~truth)
-    if no_rows.size == 0:
-        return evaluate(run, node.yes, level)
-    if yes_rows.size == 0:
-        return evaluate(run, node.no, level)
+    if yes_rows.size == 0 or no_rows.size == 0:
+        return _only_branch(run, node, no_rows.size == 0, level)
     parts = []
     for rows, branch in ((yes_rows, node.yes), (no_rows, node.no)):
         inner = branch_rows(level, rows)
         parts.append((rows, inner, evaluate(run, branch, inner)))
     return merged_rows(level, parts)
+
+
+def _only_branch(run: Interpreter, node: Conditional, condition: bool, level: Level | None) -> Value:
+    """The branch that all rows take, as a real where the other one is."""
+    taken, other = (node.yes, node.no) if condition else (node.no, node.yes)
+    value = evaluate(run, taken, level)
+    if value.kind == "int" and not is_int(run, other, level):
+        return promoted(value, Type("real", value.arrays))
+    return value
 
 
 # -- calls and literals ---------------------------------------------------------------------------
@@ -226,7 +236,7 @@ def _call(run: Interpreter, node: Call, level: Level | None) -> Value:
         padded = padded_sum(run, node, level)
         if padded is not None:
             return padded
-    arguments = [evaluate(run, argument, level) for argument in node.arguments]
+    arguments = [argument_value(run, argument, level) for argument in node.arguments]
     found = find_function(run, name, arguments)
     if found is not None:
         result = call_function(run, found, name, arguments, level)
@@ -234,6 +244,14 @@ def _call(run: Interpreter, node: Call, level: Level | None) -> Value:
             raise UnsupportedStanError(f"the value of the void function {name!r}")
         return result
     return builtin(run, name, arguments, level)
+
+
+def argument_value(run: Interpreter, node: Expression, level: Level | None) -> Value:
+    """The value of an argument, with what Stan takes it for: a parameter, if such a variable is in it."""
+    value = evaluate(run, node, level)
+    known = (run.memory.variables.get(name) for name in names_in(node))
+    value.autodiff = value.kind != "int" and any(found is not None and found.autodiff for found in known)
+    return value
 
 
 _SHAPES = ("size", "rows", "cols", "num_elements", "dims")

@@ -75,6 +75,9 @@ class Interpreter:
     def evaluate(self, node: Expression, level: Level | None) -> Value:
         return expressions.evaluate(self, node, level)
 
+    def argument(self, node: Expression, level: Level | None) -> Value:
+        return expressions.argument_value(self, node, level)
+
     def execute_all(self, nodes: Sequence[Statement], level: Level | None) -> statements.Outcome:
         return statements.execute_all(self, nodes, level)
 
@@ -104,7 +107,7 @@ class Interpreter:
 
     def call_statement(self, call: Call, level: Level | None) -> None:
         """A call for its effect: a void function of the program."""
-        arguments = [self.evaluate(argument, level) for argument in call.arguments]
+        arguments = [self.argument(argument, level) for argument in call.arguments]
         found = calls.find_function(self, call.name, arguments)
         if found is None:
             raise UnsupportedStanError(f"the function {call.name!r} as a statement")

@@ -257,6 +257,8 @@ class Memory:
         if not ids.concrete:
             raise NotBatchable(f"an index of {name} depends on parameters")
         elements = flat_ids(ids, level)
+        if elements.shape[1] > 1 and (np.diff(np.sort(elements, axis=1), axis=1) == 0).any():
+            raise NotBatchable(f"an iteration names an element of {name} twice, and assigns the last")
         data = with_rows(promoted(value, storage.type), level)
         data = data.reshape(level.size, int(np.prod(value.shape)))
         if data.shape != elements.shape:

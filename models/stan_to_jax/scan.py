@@ -6,19 +6,20 @@ whole. All rows of the level around take each step together.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from .analysis import effects, names_in
-from .errors import NotBatchable, UnsupportedStanError
+from .analysis import drops_constants, effects, names_in, statements_in
+from .errors import LoweringError, NotBatchable
 from .indexing import unassigned
 from .rows import take_rows
 from .statements import execute
 from .storage import Storage, is_checked
-from .syntax import Expression
+from .syntax import Expression, For, If
 from .values import INT, ROW_VECTOR, Level, Type, Value, branch_where, depth_of, with_rows
 from .windows import Lagged, Stream, lagged_name, rewrite
 
@@ -42,11 +43,13 @@ def scan(run: Interpreter, iterations: Iterations) -> None:
     count = int(counts.max())
     numbers = np.arange(iterations.first[0], iterations.first[0] + count)
     found = effects(node.body)
-    known = set(run.memory.variables)
-    storages = {name: run.memory.storage(name, level) for name in (found.read | found.assigned) & known}
-    if any(is_checked(storage, level) for storage in storages.values()):
-        _rehearse(run, iterations)
-    changed = {name: storages[name] for name in found.assigned & known}
+    names = (found.read | found.assigned) & set(run.memory.variables)
+    if any(is_checked(run.memory.storage(name, level), level) for name in names):
+        _rehearse(run, iterations)  # which may give rows copies of their own
+    storages = {name: run.memory.storage(name, level) for name in names}
+    if run.drops_constants:
+        _require_known_conditions(iterations, storages)
+    changed = {name: storages[name] for name in found.assigned & names}
     rewritten = rewrite(
         node.body,
         frozenset(name for name, storage in storages.items() if name not in changed and storage.shape),
@@ -107,6 +110,30 @@ def scan(run: Interpreter, iterations: Iterations) -> None:
 # -- before the scan ------------------------------------------------------------------------------
 
 
+def _require_known_conditions(iterations: Iterations, storages: Mapping[str, Storage]) -> None:
+    """What ``~`` leaves out below a condition on parameters must be what Stan leaves out there.
+
+    Within a scan data are traced, and a constant cannot be told from what is none. That shifts the
+    density by a constant, unless it depends on parameters whether the statement is executed.
+    """
+    body, level = iterations.node.body, iterations.level
+    reason = "constants that ~ leaves out below a condition on parameters"
+    if level is not None and level.mask is not None and drops_constants(body):
+        raise NotBatchable(reason)
+    known = {
+        name
+        for name, storage in storages.items()
+        if not storage.autodiff and storage.content().concrete and name not in effects(body).assigned
+    }
+    known.add(iterations.node.variable)
+    known.update(inner.variable for inner in statements_in(body) if isinstance(inner, For))
+    branches = [inner for inner in statements_in(body) if isinstance(inner, If)]
+    for branch in branches:
+        dropping = drops_constants((branch.then, branch.otherwise or ()))
+        if dropping and not known.issuperset(names_in(branch.condition)):
+            raise NotBatchable(reason)
+
+
 def _rehearse(run: Interpreter, iterations: Iterations) -> None:
     """Executes all iterations at once for the notes that loops around take; the values are thrown away."""
     level = iterations.level
@@ -146,7 +173,7 @@ def _positions(
         run.memory.declare(variable, INT, (), at_once, Value(INT, numbers, at_once))
         try:
             value = run.evaluate(index, at_once)
-        except (UnsupportedStanError, NotBatchable):
+        except (LoweringError, NotBatchable):
             return None
     if not value.concrete or value.rank:
         return None

@@ -16,7 +16,7 @@ from .functions.operators import binary
 from .indexing import At, Entry, Many, Span
 from .numeric import is_concrete, namespace, where
 from .syntax import Binary, Call, Expression, Index, Number, Range, Single, Variable
-from .values import REAL, Level, Type, Value, aligned, integer
+from .values import INT, REAL, Level, Type, Value, aligned, integer
 
 if TYPE_CHECKING:
     from .interpreter import Interpreter
@@ -106,7 +106,8 @@ def padded_sum(run: Interpreter, node: Call, level: Level | None) -> Value | Non
         values *= 2
     rows, _, arrays = aligned(values)
     product = arrays[0] if len(arrays) == 1 else arrays[0] * arrays[1]
-    return Value(REAL, namespace(product).sum(product, axis=-1), rows)
+    type = INT if all(value.kind == "int" for value in values) else REAL
+    return Value(type, namespace(product).sum(product, axis=-1), rows)
 
 
 def _part(run: Interpreter, node: Expression, level: Level | None) -> _Part | None:
@@ -171,7 +172,7 @@ def _padded(run: Interpreter, part: _Part, longest: int, level: Level | None) ->
     value = run.memory.read_elements(part.name, [*part.before, entry, *part.after], level)
     mask = Value(Type("int", 1), inside, part.length.level)
     rows, _, (truth, data) = aligned([mask, value])
-    return Value(value.type, where(truth, data, 0.0), rows)
+    return Value(value.type, where(truth, data, 0), rows)
 
 
 def _column(data: Any) -> Any:

@@ -176,7 +176,7 @@ def _assign(run: Interpreter, statement: Assignment, level: Level | None) -> Non
 def _tilde(run: Interpreter, statement: Tilde, level: Level | None) -> None:
     """``y ~ f(a)`` adds log f(y | a) without the terms that are constant, as Stan does."""
     name = statement.distribution
-    arguments = [run.evaluate(node, level) for node in (statement.left, *statement.arguments)]
+    arguments = [run.argument(node, level) for node in (statement.left, *statement.arguments)]
     for suffix in ("_lpdf", "_lpmf", "_log"):
         if name + suffix in run.functions:
             called = name + ("_lupmf" if suffix == "_lpmf" else "_lupdf")

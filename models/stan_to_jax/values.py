@@ -115,12 +115,14 @@ class Value:
     when its data are asked for: until then more terms may join it.
     """
 
-    __slots__ = ("_data", "level", "type")
+    __slots__ = ("_data", "autodiff", "level", "type")
 
     def __init__(self, type: Type, data: Any, level: Level | None = None) -> None:
         self.type = type
         self.level = level
         self._data = data
+        self.autodiff = False
+        """As an argument: Stan takes it for a parameter even if it is concrete."""
 
     @property
     def data(self) -> Any:

@@ -37,7 +37,7 @@ class Comparison:
     """Where one is finite and the other is not."""
 
     def require(self, tolerance: float | np.ndarray, *, finite: int) -> None:
-        """Fail unless both agree within the tolerance (of each point), at no fewer than so many finite points."""
+        """Fail unless both agree within the tolerance (of each point), at so many finite points at least."""
         assert not self.disagreements, "\n".join(self.disagreements[:SHOWN])
         assert self.finite >= finite
         assert (self.value_errors <= tolerance).all(), self.value_errors

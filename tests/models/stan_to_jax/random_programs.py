@@ -81,9 +81,9 @@ START = """  vector[N] u = 0.3 * a;
   int n = 0;
 """
 
-END = """  target += -0.2 * dot_self(u) - 0.1 * dot_self(w - x) - 0.1 * sum(square(M - X)) - 0.1 * square(s - 0.5);
-  target += -0.1 * dot_self(to_vector(q)) - 0.1 * r * b - 0.1 * square(t) + 0.01 * n * c;
-  target += -0.5 * dot_self(a) - 0.5 * dot_self(b) - 0.5 * sum(square(Z)) - 0.5 * square(c);
+END = """  target += -0.2 * dot_self(u) - 0.1 * dot_self(w - x) - 0.1 * sum(square(M - X));
+  target += -0.1 * square(s - 0.5) - 0.1 * dot_self(to_vector(q)) - 0.1 * r * b - 0.1 * square(t);
+  target += 0.01 * n * c - 0.5 * dot_self(a) - 0.5 * dot_self(b) - 0.5 * sum(square(Z)) - 0.5 * square(c);
 """
 
 
@@ -91,7 +91,7 @@ def random_data(random: Random) -> dict[str, Any]:
     """Data for any program of `random_program`; the long ones are beyond what is unrolled."""
     n = random.choice([4, 4, 14])
 
-    def numbers(*shape: int) -> list[Any]:
+    def numbers(*shape: int) -> Any:
         if not shape:
             return round(random.uniform(-1.5, 1.5), 2)
         return [numbers(*shape[1:]) for _ in range(shape[0])]
@@ -166,7 +166,7 @@ class _Writer:
                 Int(f"{v.text} - 2", v.low - 2, v.high - 2),
             ]
             found.append(Int(f"{v.text} + 1", v.low + 1, v.high + 1))
-            if 1 <= v.low and v.high <= n:
+            if v.low >= 1 and v.high <= n:
                 found += [Int(f"k[{v.text}]", 1, n), Int(f"p[{v.text}]", 1, n)]
                 found.append(Int(f"N - {v.text} + 1", n - v.high + 1, n - v.low + 1))
             found.append(Int(f"1 + {v.text} % {COLUMNS}", 1, COLUMNS))
@@ -305,8 +305,9 @@ class _Writer:
         pad, n = "  " * level, self.n
         if self.chance(0.1):
             name = self.fresh("v")
+            sequence = self.one("tanh(u)", "x", "to_array_1d(2 * w)", "a", "b")
             with self.scope([], [name]):
-                return f"{pad}for ({name} in {self.one('tanh(u)', 'x', 'to_array_1d(2 * w)', 'a', 'b')}) {self.block(depth - 1, level)}"
+                return f"{pad}for ({name} in {sequence}) {self.block(depth - 1, level)}"
         name = self.fresh("i")
         options = [
             ("1:N", 1, n),
@@ -316,7 +317,7 @@ class _Writer:
             ("1:(N - 1)", 1, n - 1),
             ("1:3", 1, 3),
         ]
-        inner = [v for v in self.ints if 1 <= v.low and v.high <= n]
+        inner = [v for v in self.ints if v.low >= 1 and v.high <= n]
         if inner:
             v = self.random.choice(inner)
             options += [(f"{v.text}:N", v.low, n), (f"1:{v.text}", 1, v.high), (f"1:len[{v.text}]", 1, 3)]
@@ -340,6 +341,7 @@ class _Writer:
     def simple(self) -> str:
         n, i, j = self.n, self.index(self.n), self.index(COLUMNS)
         small = self.one("tanh(", "0.5 * (", "(")
+        location_scale = self.one("normal", "cauchy", "logistic")
         e = f"{small}{self.real(2)})"
         options = [
             f"{self.one('u', 'w', 'q')}[{i}] {self.one('=', '=', '+=', '-=')} {e};",
@@ -350,7 +352,7 @@ class _Writer:
             f"{self.one('s', 't')} = {self.one('fmax', 'fmin')}({self.one('s', 't')}, {e});",
             f"target += 0.1 * {e};",
             f"target += -0.1 * square({e});",
-            f"{self.atom()} ~ {self.one('normal', 'cauchy', 'logistic')}({self.real(1)}, 1 + square({self.atom()} + c));",
+            f"{self.atom()} ~ {location_scale}({self.real(1)}, 1 + square({self.atom()} + c));",
             f"target += poisson_log_lpmf(k[{i}] | tanh({self.real(1)}));",
             f"f[{i}] ~ bernoulli_logit({self.real(1)} + 0.1 * c);",
             f"target += normal_{self.one('lpdf', 'lupdf')}({self.atom()} | {self.atom()}, 1 + square(c));",
