@@ -25,7 +25,7 @@ from .cache import cache_dir
 from .stan_source import Program, StanProgramError
 from .target import Target, digest_of
 
-POINTS = 3
+POINTS = 8
 """At which a density is compared when its target is made."""
 TRIES = 20
 """Directions in which such a point is looked for."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .errors import UnsupportedStanError
+from .analysis import drops_constants
+from .errors import NotBatchable, UnsupportedStanError
 from .statements import Returned
 from .storage import Storage
 from .syntax import Function, Return
@@ -68,6 +69,8 @@ def call_function(
         variables[parameter.name] = storage
     drops = run.drops_constants and (called.endswith(("_lupdf", "_lupmf", "_lp")))
     assert function.body is not None
+    if drops and run.scanning and drops_constants(function.body):
+        raise NotBatchable(f"constants that {function.name} leaves out")
     with run.memory.only(variables), run.calling(function, drops):
         outcome = run.execute_all((*function.body.statements, Return(None)), level)
     assert isinstance(outcome, Returned)

@@ -267,10 +267,11 @@ def builtin(run: Interpreter, name: str, arguments: Sequence[Value], level: Leve
     """A function, density or distribution function of the Stan library."""
     for suffix in ("_lpdf", "_lpmf", "_lupdf", "_lupmf"):
         if name.endswith(suffix):
+            drop = suffix.startswith("_lu") and run.drops_constants
+            if drop and run.scanning:
+                raise NotBatchable(f"constants that {name} leaves out")
             found = library(densities.evaluate, name.removesuffix(suffix), arguments)
-            return run.density_value(
-                found, drop=suffix.startswith("_lu") and run.drops_constants, level=level
-            )
+            return run.density_value(found, drop=drop, level=level)
     if functions.known(name):
         return library(functions.call, name, arguments)
     if densities.known(name):

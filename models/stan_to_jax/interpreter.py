@@ -55,6 +55,8 @@ class Interpreter:
         """Truth values, all of which must hold where the density is not 0."""
         self.reports: list[LoopReport] = []
         self.drops_constants = True
+        self.scanning = False
+        """Within a scan's step, where data are traced and constants cannot be told from what is none."""
         self.call_depth = 0
         self.call_path: tuple[int, ...] = ()
         self.sequential: dict[tuple[Any, ...], str] = {}

@@ -6,7 +6,8 @@ whole. All rows of the level around take each step together.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
@@ -65,7 +66,7 @@ def scan(run: Interpreter, iterations: Iterations) -> None:
     def step(carry: Any, inputs: Any) -> Any:
         whole, windows = carry
         number, elements, before = inputs
-        with run.memory.scope(), run.collecting() as (target, conditions):
+        with run.memory.scope(), run.collecting() as (target, conditions), _scanning(run):
             for name, storage in storages.items():
                 _stand_in(run, name, storage, whole.get(name), level)
             for key, stream in rewritten.streams.items():
@@ -105,6 +106,15 @@ def scan(run: Interpreter, iterations: Iterations) -> None:
         _hold(storage, _refilled(storage, rewritten.lagged[name].positions, filled[name]))
     run.target.append(jnp.sum(added))
     run.conditions.append(jnp.all(met))
+
+
+@contextmanager
+def _scanning(run: Interpreter) -> Iterator[None]:
+    before, run.scanning = run.scanning, True
+    try:
+        yield
+    finally:
+        run.scanning = before
 
 
 # -- before the scan ------------------------------------------------------------------------------

@@ -13,14 +13,38 @@ from .values import Level
 if TYPE_CHECKING:
     from .interpreter import Interpreter
 
-_ALWAYS_INT = frozenset(
-    "size rows cols num_elements dims int_step to_int rank is_nan is_inf logical_negation "
-    "sort_indices_asc sort_indices_desc".split()
-)
-_INT_OF_INTS = frozenset(
-    "abs min max sum prod choose head tail segment reverse rep_array sort_asc sort_desc append_array "
-    "to_array_1d".split()
-)
+_ALWAYS_INT = {
+    "size",
+    "rows",
+    "cols",
+    "num_elements",
+    "dims",
+    "int_step",
+    "to_int",
+    "rank",
+    "is_nan",
+    "is_inf",
+    "logical_negation",
+    "sort_indices_asc",
+    "sort_indices_desc",
+}
+_INT_OF_INTS = {
+    "abs",
+    "min",
+    "max",
+    "sum",
+    "prod",
+    "choose",
+    "head",
+    "tail",
+    "segment",
+    "reverse",
+    "rep_array",
+    "sort_asc",
+    "sort_desc",
+    "append_array",
+    "to_array_1d",
+}
 
 
 def is_int(run: Interpreter, node: Expression, level: Level | None) -> bool:

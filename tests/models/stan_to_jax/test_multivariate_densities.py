@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import jax
@@ -104,17 +106,34 @@ CASES = [
 
 
 def choices(case: Case) -> list[tuple[bool, ...]]:
-    """Which arguments are parameters: each one alone, and all."""
+    """Which arguments are parameters: each one alone, and all.
+
+    Of a density's second case, which differs from its first by shapes: the first alone, and all.
+    """
     free = tuple(argument.data is None for argument in case.arguments)
     alone = [tuple(i == j for j in range(len(free))) for i, can_be in enumerate(free) if can_be]
-    return [*alone, free] if len(alone) > 1 else alone
+    return [*(alone[:1] if case.label else alone), free] if len(alone) > 1 else alone
+
+
+@functools.cache
+def transform(stan: str) -> tuple[Callable, Callable]:
+    """``free -> (value, log Jacobian)`` of a declaration and its pullback, compiled once for all cases."""
+    declared = next(arg.declared for case in CASES for arg in case.arguments if arg.stan == stan)
+
+    def constrained(free):
+        return constrain(declared, free)
+
+    def pulled_back(free, cotangent):
+        return jax.vjp(constrained, free)[1]((cotangent, jnp.ones(())))[0]
+
+    return jax.jit(constrained), jax.jit(pulled_back)
 
 
 def datum(argument: Argument, rng: np.random.Generator) -> np.ndarray:
     if argument.data is not None:
         return argument.data
     free = 0.5 * rng.normal(size=free_size(argument.declared))
-    return np.asarray(constrain(argument.declared, jnp.asarray(free))[0])
+    return np.asarray(transform(argument.stan)[0](free)[0])
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -143,25 +162,37 @@ def test_density_is_stans_with_and_without_constants(case: Case) -> None:
     )
     model = from_stan(program, {f"d{i}": value.tolist() for i, value in enumerate(data)}).model
 
+    parameters = [
+        argument
+        for choice in choices(case)
+        for argument, is_free in zip(case.arguments, choice, strict=True)
+        if is_free
+    ]
+    ends = np.cumsum([free_size(argument.declared) for argument in parameters])
+    assert ends[-1] == model.param_unc_num()
+
     @jax.jit
     @jax.value_and_grad
-    def log_density(free):
-        total, position = jnp.zeros(()), 0
+    def log_density(arrays):
+        total, given = jnp.zeros(()), iter(arrays)
         for choice in choices(case):
-            values = []
-            for argument, value, is_free in zip(case.arguments, data, choice, strict=True):
-                array = value
-                if is_free:
-                    size = free_size(argument.declared)
-                    array, jacobian = constrain(argument.declared, free[position : position + size])
-                    position, total = position + size, total + jacobian
-                values.append(Value(argument.declared.type, array))
+            values = [
+                Value(argument.declared.type, next(given) if is_free else value)
+                for argument, value, is_free in zip(case.arguments, data, choice, strict=True)
+            ]
             evaluation = evaluate(case.density, values)
             total += evaluation.value(constants=False).data + 2 * evaluation.value(constants=True).data
         return total
 
     for point in rng.normal(size=(3, model.param_unc_num())):
-        value, gradient = log_density(point)
+        transforms = [transform(argument.stan) for argument in parameters]
+        pieces = np.split(point, ends[:-1])
+        constrained = [there(free) for (there, _), free in zip(transforms, pieces, strict=True)]
+        density, slopes = log_density([array for array, _ in constrained])
+        value = density + sum(jacobian for _, jacobian in constrained)
+        gradient = np.concatenate(
+            [back(free, slope) for (_, back), free, slope in zip(transforms, pieces, slopes, strict=True)]
+        )
         expected, expected_gradient = model.log_density_gradient(point, propto=True, jacobian=True)
         np.testing.assert_allclose(value, expected, rtol=1e-11, atol=1e-11)
         # The derivative of Stan's log Φ is an approximation.
@@ -173,23 +204,24 @@ def test_density_is_stans_with_and_without_constants(case: Case) -> None:
 def test_derivative_of_ordered_probit() -> None:
     """Against the exact derivative, in the middle and in both tails."""
     cuts = np.array([-1.0, 0.5])
+
+    @jax.jit
+    @jax.jacrev
+    def slopes(eta):
+        terms = [
+            evaluate("ordered_probit", [integer(y), Value(REAL, eta), Value(VECTOR, cuts)]) for y in (1, 2, 3)
+        ]
+        return jnp.stack([term.value().data for term in terms])
+
     for eta in (-12.0, -0.4, 0.3, 12.0):
-        for y in (1, 2, 3):
-
-            def term(eta, y=y):
-                return (
-                    evaluate("ordered_probit", [integer(y), Value(REAL, eta), Value(VECTOR, cuts)])
-                    .value()
-                    .data
-                )
-
+        for y, slope in zip((1, 2, 3), slopes(eta), strict=True):
             ends = np.array([-np.inf, *cuts, np.inf])[[y - 1, y]] - eta
             if ends[0] > 0:
                 probability = norm.sf(ends[0]) - norm.sf(ends[1])
             else:
                 probability = norm.cdf(ends[1]) - norm.cdf(ends[0])
             exact = (norm.pdf(ends[0]) - norm.pdf(ends[1])) / probability
-            np.testing.assert_allclose(jax.grad(term)(eta), exact, rtol=1e-9)
+            np.testing.assert_allclose(slope, exact, rtol=1e-9)
 
 
 REJECTIONS = {
@@ -324,28 +356,31 @@ def test_rows_are_evaluated_one_by_one(case: Case) -> None:
     stacked = [np.stack(arrays) for arrays in zip(*each, strict=True)]
 
     @jax.jit
-    def together_and_alone(traced):
-        pairs = []
+    def together(traced):
+        found = []
         for choice in choices(case):
             values = [
                 Value(kind, rows, ROWS) if has_rows else Value(kind, fixed)
                 for kind, rows, fixed, has_rows in zip(types, traced, each[0], choice, strict=True)
             ]
-            together = evaluate(case.density, values)
+            evaluation = evaluate(case.density, values)
+            valid = [jnp.all(condition.data) for condition in evaluation.valid]
+            found.append((evaluation.value().data, valid))
+        return found
 
-            def alone(*arrays, choice=choice):
-                values = [
-                    Value(kind, array if has_rows else fixed)
-                    for kind, array, fixed, has_rows in zip(types, arrays, each[0], choice, strict=True)
-                ]
-                return evaluate(case.density, values).value().data
+    @jax.jit
+    @jax.vmap
+    def alone(*arrays):
+        values = [Value(kind, array) for kind, array in zip(types, arrays, strict=True)]
+        return evaluate(case.density, values).value().data
 
-            pairs.append((together.value().data, jax.vmap(alone)(*traced)))
-            pairs += [(jnp.all(condition.data), True) for condition in together.valid]
-        return pairs
-
-    for found, expected in together_and_alone(stacked):
-        np.testing.assert_allclose(found, expected, rtol=1e-11)
+    for choice, (found, valid) in zip(choices(case), together(stacked), strict=True):
+        repeated = [
+            rows if has_rows else np.stack([fixed] * ROWS.size)
+            for rows, fixed, has_rows in zip(stacked, each[0], choice, strict=True)
+        ]
+        np.testing.assert_allclose(found, alone(*repeated), rtol=1e-11)
+        assert all(valid)
 
 
 def test_processes_are_normal_row_by_row() -> None:

@@ -84,8 +84,6 @@ WRONG = {
     "an index in a loop": "for (i in 1:3) target += a[i + 1];",
     "an assignment in a loop": "vector[3] c; for (i in 1:4) c[i] = a[1]; target += sum(c);",
     "an assignment in a long loop": "vector[30] c; for (i in 1:31) c[i] = i > 1 ? c[i - 1] + a[1] : 0;",
-    "an index below a condition": "if (a[1] > 0) target += a[4];",
-    "an index below a condition in a loop": "for (i in 1:3) if (a[i] > 0) target += a[i + 1];",
     "a division of ints by 0": "target += N %/% (N - 3);",
 }
 
@@ -112,3 +110,12 @@ def test_the_declarations_around_what_is_refused_are_fine():
     values, gradients = evaluate("target += sum(a);")
     assert np.isfinite(values).all()
     assert np.isfinite(gradients).all()
+
+
+@pytest.mark.parametrize(
+    ("statement", "coordinate"),
+    [("if (a[1] > 0) target += a[4];", 0), ("for (i in 1:3) if (a[i] > 0) target += a[i + 1];", 2)],
+)
+def test_an_index_beyond_the_end_below_a_condition_is_no_number_where_it_holds(statement, coordinate):
+    values, _ = evaluate(statement)
+    np.testing.assert_array_equal(np.isfinite(values), points_for(15)[:, coordinate] <= 0)

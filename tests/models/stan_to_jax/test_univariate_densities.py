@@ -1,5 +1,7 @@
 """Every univariate density against Stan: values with and without constants, gradients, edges, rows."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -167,12 +169,21 @@ def scalar_evaluation(name: str, point: list):
     return fails, float(value), np.array(gradient), support, valid
 
 
+@functools.cache
+def scalar_model(name: str, whole: tuple[int, ...]):
+    """Stan's model of a density at these int arguments; all reals are parameters."""
+    given, arguments, parameters = iter(whole), [], []
+    for j, values in enumerate(POINTS[name]):
+        arguments.append(str(next(given)) if is_int(values) else f"x{j}")
+        parameters += [] if is_int(values) else [f"real x{j};"]
+    call = density_call(name, arguments, True)
+    program = f"parameters {{ {' '.join(parameters)} }} model {{ target += {call}; }}"
+    return stanli.bridgestan_model(stan_code=program, data={})
+
+
 def scalar_stan(name: str, point: list):
     ints = [is_int(values) for values in POINTS[name]]
-    arguments = [str(x) if whole else f"x{j}" for j, (x, whole) in enumerate(zip(point, ints, strict=True))]
-    parameters = " ".join(f"real x{j};" for j, whole in enumerate(ints) if not whole)
-    program = f"parameters {{ {parameters} }} model {{ target += {density_call(name, arguments, True)}; }}"
-    model = stanli.bridgestan_model(stan_code=program, data={})
+    model = scalar_model(name, tuple(x for x, whole in zip(point, ints, strict=True) if whole))
     position = np.array([x for x, whole in zip(point, ints, strict=True) if not whole], float)
     try:
         value, gradient = model.log_density_gradient(position)

@@ -35,7 +35,7 @@ model {
   }
   for (i in 1:N) {
     int here = kept;
-    for (j in 1:k[i]) {
+    for (j in 1:k[i]) {  // unroll
       if (f[j]) continue;
       kept += 1;
       if (kept > 9) break;

@@ -20,7 +20,7 @@ model {
   vector[G] h = rep_vector(0.5, G);
   vector[G] count = rep_vector(0, G);
   matrix[2, G] m = rep_matrix(0.1, 2, G);
-  for (i in 1:N) {
+  for (i in 1:N) {  // unroll
     p *= 1 + 0.1 * tanh(a[i]);
     q /= 1.5 + tanh(a[i]) * 0.2;
   }

@@ -28,7 +28,7 @@ transformed parameters {
     for (i in 1:S)
       other[t, i] = phi[i] * other[t - 1, i] + 0.1 * other[t - 1, S - i + 1] + y[i, t];
   for (i in 1:S)
-    for (t in 2:len[i])  // unroll
+    for (t in 2:len[i])  // scan
       ragged[i, t] = sin(ragged[i, t - 1]) + phi[i] * y[i, t];
 }
 model {
