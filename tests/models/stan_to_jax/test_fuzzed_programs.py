@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from random_programs import random_data, random_program
 
 TOLERANCE = 1e-8
-EXAMPLES = 20
+EXAMPLES = 12
 SCALES = np.array([[1.0], [1.0], [0.3]])
 """Of the points, one each."""
 
