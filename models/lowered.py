@@ -127,6 +127,8 @@ def _chunk(chunk: Chunk, log_density: LogDensity, stan: Target, precision: Preci
     if chunk == "auto":
         return default_chunk(log_density, stan.dim)
     if chunk != "tuned":
+        if chunk is not None and (not isinstance(chunk, int) or chunk < 1):
+            raise ValueError(f"chunk={chunk!r}: give a number of points, None, 'auto' or 'tuned'")
         return chunk
     points = finite_points(stan.model, POINTS, precision)
     if not len(points):

@@ -61,6 +61,8 @@ class Interpreter:
         self.call_path: tuple[int, ...] = ()
         self.sequential: dict[tuple[Any, ...], str] = {}
         """Loops that are known not to be batchable, with the reason."""
+        self.kept: list[Node] = []
+        """Nodes made on the way: loops are known by their identity, which must not be given away again."""
         self._unrolled = 0
 
     def log_density(self) -> Any:

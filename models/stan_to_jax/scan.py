@@ -60,6 +60,7 @@ def scan(run: Interpreter, iterations: Iterations) -> None:
     for name, found_lagged in rewritten.lagged.items():
         if not _inside(found_lagged.positions, storages[name]).all():
             raise NotBatchable(f"an index of {name} is out of range in some iteration")
+    run.kept.append(rewritten.body)
     plain = {name: storage for name, storage in changed.items() if name not in rewritten.lagged}
     lagged = {name: changed[name] for name in rewritten.lagged}
 
