@@ -26,9 +26,9 @@ from .chunks import LogDensity, chunked, default_chunk
 from .target import digest_of
 from .verification import lowering_version
 
-LADDER = (1, 4, 16, 64, 256, None)
+LADDER = (1, 4, 16, 64, None)
 """Chunks that are tried."""
-SEARCH_SECONDS = 2.0
+SEARCH_SECONDS = 3.0
 """After which no other chunk is tried; the one being tried is finished."""
 ROUNDS = 5
 CLEARLY_SLOWER = 1.5
@@ -57,7 +57,7 @@ def tuned_chunk(
 ) -> TunedChunk:
     """The chunk in `LADDER` that evaluates a batch soonest; None (the whole batch) on an accelerator.
 
-    Begins at `default_chunk` and goes on in the direction that is faster, for about `SEARCH_SECONDS`.
+    Begins at `default_chunk` and tries the others, the nearest first, for about `SEARCH_SECONDS`.
 
     Parameters
     ----------
@@ -82,21 +82,17 @@ def _search(log_density: LogDensity, dim: int, batch: jax.Array) -> TunedChunk:
     rule = default_chunk(log_density, dim)
     best = ladder.index(rule) if rule in ladder else len(ladder) - 1
     runs, times = {best: _compiled(log_density, ladder[best], batch)}, {best: np.inf}
-    for step in (-1, 1):
-        start = best
-        while 0 <= best + step < len(ladder) and time.perf_counter() - began < SEARCH_SECONDS:
-            other = best + step
-            runs[other], times[other] = _compiled(log_density, ladder[other], batch), np.inf
-            for _ in range(ROUNDS):  # in turns: what else the machine does falls on both
-                for i in (best, other):
-                    times[i] = min(times[i], runs[i]())
-                if times[other] > CLEARLY_SLOWER * times[best]:
-                    break
-            if times[other] >= times[best]:
-                break
-            best = other
-        if best != start:
+    for other in sorted(set(range(len(ladder))) - {best}, key=lambda i: abs(i - best)):
+        if time.perf_counter() - began > SEARCH_SECONDS:
             break
+        runs[other], times[other] = _compiled(log_density, ladder[other], batch), np.inf
+        for _ in range(ROUNDS):  # in turns: what else the machine does falls on both
+            for i in (best, other):
+                times[i] = min(times[i], runs[i]())
+            if times[other] > CLEARLY_SLOWER * times[best]:
+                break
+        if times[other] < times[best]:
+            best = other
     microseconds = {
         ladder[i]: 1e6 * seconds / len(batch) for i, seconds in sorted(times.items()) if np.isfinite(seconds)
     }

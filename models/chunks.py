@@ -199,22 +199,30 @@ WIDE_OPERATION = 512
 """Bytes that an operation makes of one point, on average, from which on one point fills a CPU's vectors."""
 NARROW_CHUNK = 64
 """Points evaluated together where operations are narrower than that."""
+LARGE_OPERATION = 5000
+"""Bytes from which on products of matrices no longer make up for what falls out of the cache."""
+PRODUCT_CHUNK = 16
+"""Points evaluated together where a matrix of data multiplies all of their coefficients at once."""
 
 
 def default_chunk(log_density: LogDensity, dim: int) -> int | None:
     """The chunk that follows from the program and the platform, never from a clock.
 
     None, the whole batch, on an accelerator. On a CPU, where the operations on one point are wide (a
-    likelihood of all data at once), that point alone; where they are narrow (a recurrence, a small
-    matrix), `NARROW_CHUNK`. A loop that runs until a condition holds (an adaptive ODE solver) takes one
-    point too: together, all would wait for the slowest. docs/performance.md has the measurements.
+    likelihood of all data at once), that point alone, or `PRODUCT_CHUNK` if there are matrix products,
+    which read their data once for all points; where they are narrow (a recurrence, a small matrix),
+    `NARROW_CHUNK`. A loop that runs until a condition holds (an adaptive ODE solver) takes one point:
+    together, all would wait for the slowest. docs/performance.md has the measurements.
     """
     if jax.default_backend() != "cpu":
         return None
     program = jax.make_jaxpr(jax.value_and_grad(log_density))(jnp.zeros(dim))
     work = _work(program.jaxpr)
-    narrow = work.bytes < WIDE_OPERATION * work.operations
-    return NARROW_CHUNK if narrow and not work.waits else 1
+    if work.waits:
+        return 1
+    if work.bytes < WIDE_OPERATION * work.operations:
+        return NARROW_CHUNK
+    return PRODUCT_CHUNK if work.products and work.bytes < LARGE_OPERATION * work.operations else 1
 
 
 class _Work(NamedTuple):
@@ -223,22 +231,25 @@ class _Work(NamedTuple):
     """Of the results of all operations."""
     waits: bool
     """Whether there is a loop of unknown length."""
+    products: bool
+    """Whether there are products of matrices."""
 
 
 def _work(program: Jaxpr) -> _Work:
     """What a program executes, the bodies of loops of known length as often as they run."""
-    total = _Work(0, 0, False)
+    total = _Work(0, 0, False, False)
     for equation in program.eqns:
         inner = [_work(sub) for sub in jaxprs_in_params(equation.params)]
         if inner:
             times = equation.params["length"] if equation.primitive.name == "scan" else 1
         else:
             made = sum(_size(variable.aval) for variable in equation.outvars)
-            inner, times = [_Work(1, made, False)], 1
+            inner, times = [_Work(1, made, False, equation.primitive.name == "dot_general")], 1
         total = _Work(
             total.operations + times * sum(work.operations for work in inner),
             total.bytes + times * sum(work.bytes for work in inner),
             total.waits or equation.primitive.name == "while" or any(work.waits for work in inner),
+            total.products or any(work.products for work in inner),
         )
     return total
 

@@ -119,7 +119,10 @@ def require_agreement(found: Agreement, tolerance: float, name: str, precision: 
     """Raise `LoweringMismatch` where two densities differ by more than the tolerance."""
     if found.within(tolerance):
         return
-    remedy = "use backend='bridgestan', and report the program: this is a bug"
+    remedy = (
+        "one of the two is wrong: hold both against bridgestan='build', use the one that agrees, and report"
+        " the program"
+    )
     if precision != "float64":
         remedy = f"{precision} may be too coarse for it: use precision='float64'"
     raise LoweringMismatch(

@@ -188,6 +188,15 @@ def exits(statement: Statement) -> bool:
     return False
 
 
+def leaves(statement: Statement | None) -> bool:
+    """Whether what follows it in its list is never reached."""
+    if isinstance(statement, Block):
+        return any(map(leaves, statement.statements))
+    if isinstance(statement, If):
+        return leaves(statement.then) and leaves(statement.otherwise)
+    return isinstance(statement, Return | Break | Continue)
+
+
 def breaks(body: Statement) -> bool:
     """Whether a loop with this body may end early: its own ``break``, or a ``return``."""
     if isinstance(body, Break | Return):

@@ -242,5 +242,6 @@ class Interpreter:
         self._unrolled += statements
         if self._unrolled > MAX_UNROLLED:
             raise UnsupportedStanError(
-                f"a loop that comes to more than {MAX_UNROLLED} statements in order", node.position
+                f"loops and branches that come to more than {MAX_UNROLLED} statements in order,",
+                node.position,
             )

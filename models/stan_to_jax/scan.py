@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from .analysis import drops_constants, effects, names_in, statements_in
+from .analysis import drops_constants, effects, exits, names_in, statements_in
 from .errors import LoweringError, NotBatchable
 from .indexing import unassigned
 from .rows import take_rows
@@ -141,6 +141,7 @@ def _require_known_conditions(iterations: Iterations, storages: Mapping[str, Sto
     branches = [inner for inner in statements_in(body) if isinstance(inner, If)]
     for branch in branches:
         dropping = drops_constants((branch.then, branch.otherwise or ()))
+        dropping |= exits(branch) and drops_constants(body)  # what follows stands below the condition too
         if dropping and not known.issuperset(names_in(branch.condition)):
             raise NotBatchable(reason)
 

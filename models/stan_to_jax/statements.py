@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import densities
-from .analysis import accumulation, exits, size_of
+from .analysis import accumulation, exits, leaves, size_of
 from .constraints import Declared
 from .errors import LoweringError, NotBatchable, UnsupportedStanError
 from .functions.operators import binary
@@ -227,7 +227,8 @@ def _if(run: Interpreter, node: If, level: Level | None, rest: tuple[Statement, 
     condition = run.evaluate(node.condition, level)
     yes = (node.then, *rest)
     no = rest if node.otherwise is None else (node.otherwise, *rest)
-    if rest and (not condition.concrete or condition.level is not None):
+    twice = not (leaves(node.then) or leaves(node.otherwise))
+    if rest and twice and (not condition.concrete or condition.level is not None):
         run.tick(node, sum(map(size_of, rest)))  # both branches may go on to execute it
     if not condition.concrete:
         return _if_on_parameters(run, condition, yes, no, level)
