@@ -148,7 +148,7 @@ def sabotaged(monkeypatch):
 def test_another_density_is_never_handed_out(programs, sabotaged, change):
     sabotaged(change)
     for _ in range(2):  # a failure is not remembered as a success
-        with pytest.raises(LoweringMismatch, match=r"not Stan's(.|\n)*backend='bridgestan'"):
+        with pytest.raises(LoweringMismatch, match=r"not Stan's(.|\n)*bridgestan='build'"):
             lowered(programs.regression, programs.first)
     assert lowered(programs.regression, programs.first, verify=False).agreement is None
 
