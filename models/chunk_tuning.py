@@ -53,7 +53,7 @@ def tuned_chunk(
     points: np.ndarray,
     *,
     digest: str | None = None,
-    width: int = 1024,
+    width: int = 64,
 ) -> TunedChunk:
     """The chunk in `LADDER` that evaluates a batch soonest; None (the whole batch) on an accelerator.
 
@@ -65,7 +65,7 @@ def tuned_chunk(
     points : ``f[k, dim]``, where the density is evaluated; repeated to make up the batch
     digest : of the target, under which the result is kept in `cache_dir` for this machine, this version
         of the lowering, this precision and this width. None keeps nothing.
-    width : points in the batch
+    width : points in the batch; as many chains as move together on a CPU
     """
     if jax.default_backend() != "cpu":
         return TunedChunk(None, {}, 0.0)

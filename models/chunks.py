@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.custom_batching import custom_vmap
 from jax.extend.core import Jaxpr, jaxprs_in_params
+from jax.interpreters.partial_eval import dce_jaxpr
 
 from .target import Density, guarded
 
@@ -216,8 +217,9 @@ def default_chunk(log_density: LogDensity, dim: int) -> int | None:
     """
     if jax.default_backend() != "cpu":
         return None
-    program = jax.make_jaxpr(jax.value_and_grad(log_density))(jnp.zeros(dim))
-    work = _work(program.jaxpr)
+    program = jax.make_jaxpr(jax.value_and_grad(log_density))(jnp.zeros(dim)).jaxpr
+    used, _ = dce_jaxpr(program, [True] * len(program.outvars))
+    work = _work(used)
     if work.waits:
         return 1
     if work.bytes < WIDE_OPERATION * work.operations:

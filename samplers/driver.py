@@ -1,7 +1,7 @@
 """The generic driver: runs any kernel on any target within a budget.
 
-Chains run in *groups* that share a tuning: all chains in one group, vmapped, or one group a chain,
-each a program of its own, called from Python threads (`layouts`). Kernels know nothing of this.
+Chains run in *groups* that share a tuning: vmapped groups of many chains, or one group a chain, each a
+program of its own, called from Python threads (`layouts`). Kernels know nothing of this.
 
 Draws do not depend on how the work was cut into chunks, on the number of threads or on progress
 reports: every step's key is derived from the chain's key and the step's number.
@@ -20,7 +20,7 @@ from jax import Array
 from ..models.target import Counts, Density, Target
 from .adaptation import Tuning, finish_adaptation, settle, shared_tuning
 from .base import Budget, Cost, Info, Progress, Run, Timing, chain_keys
-from .layouts import choose_layout, density_for, idle_lanes
+from .layouts import choose_layout, density_for, group_sizes, idle_lanes
 from .programs import (
     BUFFER,
     INITIAL_RADIUS,
@@ -74,9 +74,7 @@ def run_kernel(
         raise ValueError(f"chains={chains}: at least one chain is needed")
     layout, adaptation = choose_layout(sampler, target), sampler.adaptation
     density = density_for(layout, target.density)
-    size = 1 if layout == "independent" else chains
-    all_keys = chain_keys(key, chains)
-    keys = [all_keys[i : i + size] for i in range(0, chains, size)]
+    keys = jnp.split(chain_keys(key, chains), np.cumsum(group_sizes(layout, chains))[:-1])
     programs = programs_for(sampler, target.dim)
     report = progress or (lambda phase, gradients, draws: None)
     before = target.counter.read() if target.counter else None
@@ -194,8 +192,8 @@ class _Spent(NamedTuple):
 def _wanted(groups: list[Group], warmup: Cost, budget: int) -> int:
     """How many draws to ask of every chain next; 0 when the budget of one is spent."""
     costs = [
-        _Spent(int(group.spent.max()), (group.spent.max() - start) / max(int(group.drawn), 1))
-        for group, start in zip(groups, _by_group(warmup.gradients, len(groups)), strict=True)
+        _Spent(int(group.spent.max()), (int(group.spent.max()) - start) / max(int(group.drawn), 1))
+        for group, start in zip(groups, _by_group(warmup.gradients, groups), strict=True)
     ]
     if max(cost.spent for cost in costs) >= budget:
         return 0
@@ -209,8 +207,10 @@ def _wanted(groups: list[Group], warmup: Cost, budget: int) -> int:
     return int(np.clip(affordable, 1, BUFFER))
 
 
-def _by_group(values: np.ndarray, groups: int) -> np.ndarray:
-    return values.reshape(groups, -1).max(axis=1)
+def _by_group(values: np.ndarray, groups: list[Group]) -> list[int]:
+    """The largest value in each group, of one value a chain."""
+    ends = np.cumsum([len(group.spent) for group in groups])[:-1]
+    return [int(part.max()) for part in np.split(values, ends)]
 
 
 def _total(groups: list[Group]) -> int:

@@ -9,7 +9,9 @@
 ``"independent"``
     One program per chain, called from Python threads.
 
-In the first two the chains are one group and adapt together; in the last each adapts on its own.
+In the first two the chains are one group and adapt together; in the last each adapts on its own. On a
+CPU many chains make several groups of one size, each called from a thread of its own, so that all cores
+are used whatever the density is.
 The choice follows from the configuration, the target and the platform, never from a clock, so that
 the same cell gives the same draws. docs/performance.md has the measurements behind it.
 """
@@ -32,6 +34,8 @@ Execution = Literal["auto", "lockstep", "masked", "independent"]
 """What a user can ask for; ``"auto"`` leaves it to `choose_layout`."""
 
 EXECUTIONS = ("auto", "lockstep", "masked", "independent")
+GROUP = 64
+"""Chains that move together on a CPU, at most: enough to fill its vectors, few enough to share its cores."""
 IDLE = 1.01
 """Evaluations per gradient reported beyond which lockstep chains are said to have idled."""
 
@@ -84,6 +88,14 @@ def masks_its_steps(sampler: KernelSampler, dim: int) -> bool:
     return not without
 
 
+def group_sizes(layout: Layout, chains: int) -> list[int]:
+    """How many chains each group has, whatever the number of cores; sizes differ by one at most."""
+    if layout == "independent":
+        return [1] * chains
+    groups = -(-chains // GROUP) if jax.default_backend() == "cpu" else 1
+    return [chains // groups + (i < chains % groups) for i in range(groups)]
+
+
 def density_for(layout: Layout, density: Density) -> Density:
     """The density as a layout uses it: in lockstep every lane is active."""
     return replace(density, masked=None) if layout == "lockstep" else density
@@ -99,7 +111,8 @@ def idle_lanes(layout: Layout, gradients: np.ndarray) -> tuple[str, ...]:
     """
     if layout != "lockstep" or not gradients.sum():
         return ()
-    executed = len(gradients) * gradients.max(axis=0).sum() / gradients.sum()
+    groups = np.split(gradients, np.cumsum(group_sizes(layout, len(gradients)))[:-1])
+    executed = sum(len(group) * group.max(axis=0).sum() for group in groups) / gradients.sum()
     if executed <= IDLE:
         return ()
     return (

@@ -265,19 +265,39 @@ def _shape(run: Interpreter, name: str, variable: str, level: Level | None) -> V
 
 def builtin(run: Interpreter, name: str, arguments: Sequence[Value], level: Level | None) -> Value:
     """A function, density or distribution function of the Stan library."""
-    for suffix in ("_lpdf", "_lpmf", "_lupdf", "_lupmf"):
-        if name.endswith(suffix):
-            drop = suffix.startswith("_lu") and run.drops_constants
-            if drop and run.scanning:
-                raise NotBatchable(f"constants that {name} leaves out")
-            found = library(densities.evaluate, name.removesuffix(suffix), arguments)
-            return run.density_value(found, drop=drop, level=level)
+    if _is_density(name):
+        found, drop = _density(run, name, arguments)
+        return run.density_value(found, drop=drop, level=level)
     if functions.known(name):
         return library(functions.call, name, arguments)
     if densities.known(name):
         found = library(densities.evaluate_distribution_function, name, arguments)
         return run.density_value(found, drop=False, level=level)
     raise UnsupportedStanError(f"the function {name!r}")
+
+
+def _is_density(name: str) -> bool:
+    return name.endswith(("_lpdf", "_lpmf", "_lupdf", "_lupmf"))
+
+
+def _density(run: Interpreter, name: str, arguments: Sequence[Value]) -> tuple[densities.Evaluation, bool]:
+    """A density of the Stan library, and whether the terms that are constant are dropped."""
+    stem, _, suffix = name.rpartition("_")
+    drop = suffix.startswith("lu") and run.drops_constants
+    if drop and run.scanning:
+        raise NotBatchable(f"constants that {name} leaves out")
+    return library(densities.evaluate, stem, arguments), drop
+
+
+def increment_target(run: Interpreter, node: Expression, level: Level | None) -> None:
+    """``target += node``; of a density each term for itself, so that what all rows share is one number."""
+    if isinstance(node, Call) and _is_density(node.name):
+        arguments = [argument_value(run, argument, level) for argument in node.arguments]
+        if find_function(run, node.name, arguments) is None:
+            found, drop = _density(run, node.name, arguments)
+            run.add_density(found, drop=drop, level=level)
+            return
+    run.add_target(evaluate(run, node, level), level)
 
 
 def _solve_ode(run: Interpreter, node: Call, level: Level | None) -> Value:

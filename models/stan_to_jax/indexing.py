@@ -58,6 +58,8 @@ def take(base: Value, entries: Sequence[Entry]) -> Value:
     StanIndexError
         If an index known at trace time is out of range.
     """
+    if base.predictor is not None and (found := _own_elements(base, entries)) is not None:
+        return found
     entries = [*entries, *(Span(0, size) for size in base.shape[len(entries) :])]
     offset = 0 if base.level is None else 1
     data, kept, by_row = base.data, list(range(base.rank)), []
@@ -76,6 +78,21 @@ def take(base: Value, entries: Sequence[Entry]) -> Value:
     if not by_row:
         return Value(type, data, base.level)
     return _take_by_row(Value(type, data, base.level), by_row, kept)
+
+
+def _own_elements(base: Value, entries: Sequence[Entry]) -> Value | None:
+    """The elements of a linear predictor where every row reads its own: still a predictor."""
+    if base.level is not None or len(entries) != 1 or not isinstance(entries[0], At):
+        return None
+    index = entries[0].index
+    if index.level is None or not index.concrete or not in_order(index.data[:, None], base.shape):
+        return None
+    return Value(Type("real"), base.predictor, index.level)
+
+
+def in_order(elements: np.ndarray, shape: tuple[int, ...]) -> bool:
+    """Whether row i concerns element i alone (``elements: i[rows, k]``), and rows concern all elements."""
+    return elements.shape == (*shape, 1) and bool((elements[:, 0] == np.arange(len(elements))).all())
 
 
 def forgiving(entries: Sequence[Entry], shape: tuple[int, ...]) -> list[Entry]:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import calls, expressions, loops, statements
-from .densities import Evaluation
+from .densities import Evaluation, Shared
 from .errors import NotBatchable, UnsupportedStanError
 from .functions.operators import binary
 from .indexing import Entry
@@ -119,8 +119,11 @@ class Interpreter:
 
     # -- the target -------------------------------------------------------------------------------
 
-    def add_target(self, value: Value, level: Level | None, sign: int = 1) -> None:
-        """Adds all elements of the value, once for every row of ``level`` that its branch takes."""
+    def increment_target(self, node: Expression, level: Level | None) -> None:
+        expressions.increment_target(self, node, level)
+
+    def add_target(self, value: Value, level: Level | None, factor: Any = 1) -> None:
+        """Adds ``factor`` times all elements, once for every row of ``level`` that its branch takes."""
         xp = namespace(value.data)
         axes = tuple(range(0 if value.level is None else 1, np.ndim(value.data)))
         data = xp.sum(value.data, axis=axes) if axes else value.data
@@ -136,13 +139,21 @@ class Interpreter:
         else:
             times = np.bincount(rows_within(level, value.level), minlength=value.level.size)
             increment = xp.sum(data * times.astype(float))
-        self.target.append(sign * increment)
+        self.target.append(factor * increment)
 
     def add_density(self, found: Evaluation, *, drop: bool, level: Level | None) -> None:
         """Adds the terms of a density, the constant ones only if they are not to be dropped."""
         for term in found.terms:
-            if not (drop and term.concrete):
+            if drop and term.concrete:
+                continue
+            if not isinstance(term, Shared):
                 self.add_target(term, level)
+            elif level is not None and level.mask is not None:
+                self.add_target(term.product(), level)  # the factor may be infinite where no row counts
+            elif term.total is not None and term.rows.level is level:
+                self.target.append(term.factor * term.total)
+            else:
+                self.add_target(term.rows, level, factor=term.factor)
         for condition in (*found.support, *found.valid):
             self.require(condition, level)
 
@@ -151,9 +162,8 @@ class Interpreter:
         for condition in found.valid:
             self.require(condition, level)
         total = Value(REAL, np.float64(0.0))
-        for term in found.terms:
-            if not (drop and term.concrete):
-                total = binary("+", total, term)
+        for term in found.values(constants=not drop):
+            total = binary("+", total, term)
         for condition in found.support:
             total = selected(condition, total, Value(REAL, np.float64(-np.inf)))
         return total

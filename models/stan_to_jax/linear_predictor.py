@@ -35,15 +35,23 @@ class LinearPredictor:
         rest = tuple(term if sign == 1 else -term for term in other.rest)
         return LinearPredictor(self.size, self.blocks + signed, self.rest + rest)
 
+    def collected(self) -> tuple[np.ndarray, Any]:
+        """All blocks as one: concrete ``f[size, k]`` and traced ``f[k]``."""
+        matrix = np.concatenate([block for block, _ in self.blocks], axis=1)
+        return matrix, jnp.concatenate([jnp.atleast_1d(found) for _, found in self.blocks])
+
+    def constant(self) -> Any:
+        """The sum of what is concrete in the rest: ``f[size]`` or ``f[]``."""
+        return sum((term for term in self.rest if is_concrete(term)), 0.0)
+
     def array(self) -> Any:
         """``f[size]``, traced."""
-        matrix = np.concatenate([block for block, _ in self.blocks], axis=1)
-        coefficients = jnp.concatenate([jnp.atleast_1d(found) for _, found in self.blocks])
+        matrix, coefficients = self.collected()
         if matrix.shape[1] == 1:
             total = matrix[:, 0] * coefficients[0]
         else:
             total = jnp.matmul(matrix, coefficients, precision=lax.Precision.HIGHEST)
-        constant = sum((term for term in self.rest if is_concrete(term)), 0.0)
+        constant = self.constant()
         for term in self.rest:
             if not is_concrete(term):
                 total = total + term

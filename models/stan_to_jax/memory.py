@@ -21,6 +21,7 @@ from .indexing import (
     element_ids,
     flat_ids,
     forgiving,
+    in_order,
     take,
     write_elements,
 )
@@ -58,6 +59,12 @@ class Memory:
         self.variables: dict[str, Storage] = dict(variables or {})
         self.autodiff = False
         """Whether what is declared now depends on parameters to Stan, whatever its value is."""
+
+    def compute(self) -> None:
+        """Computes linear predictors: within a scan they would be computed for one step alone."""
+        for storage in self.variables.values():
+            if storage.value is not None:
+                _ = storage.value.data
 
     # -- scopes -----------------------------------------------------------------------------------
 
@@ -173,7 +180,7 @@ class Memory:
                 raise UnsupportedStanError(
                     f"assigning {size_text(value.shape)} to {name}{size_text(storage.shape)}"
                 )
-            storage.value = Value(storage.type, value.data, value.level)
+            storage.value = value.retyped(storage.type)
             if storage.written is not None:
                 storage.written[:] = True
             return
@@ -185,10 +192,15 @@ class Memory:
             raise UnsupportedStanError(
                 f"assigning {size_text(value.shape)} to {size_text(ids.shape)} of {name}"
             )
-        elements = flat_ids(ids, level)
+        elements, predictor = flat_ids(ids, level), value.predictor
         data = value.data[None] if level is None else with_rows(value, level)
         data = data.reshape(elements.shape)
         self._write_flat(self.variables[name], elements, data, level)
+        written = self.storage(name, level)
+        if predictor is not None and written.level is None and in_order(elements, written.shape):
+            assert level is not None
+            if level.mask is None:
+                written.value = Value(storage.type, predictor)
 
     def _write_flat(self, variable: Storage, elements: np.ndarray, data: Any, level: Level | None) -> None:
         """Row by row, ``data[row]`` goes to ``elements[row]`` of the variable."""

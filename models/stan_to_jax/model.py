@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from jax import Array
 from ..stan_source import Program, StanDataError
 from . import statements, syntax
 from .constraints import Declared, constrain, free_size, satisfied
+from .errors import NotBatchable, UnsupportedStanError
 from .interpreter import Interpreter, LoopReport
 from .memory import Memory
 from .parser import parse_program
@@ -100,7 +101,8 @@ class Lowered:
     def _execute(self, theta: Array, replaced: Mapping[str, Any]) -> tuple[Array, Interpreter]:
         dtype = jnp.asarray(theta).dtype
         single = self.precision == "float32"
-        with jax.enable_x64(False) if single else nullcontext(), np.errstate(all="ignore"):
+        precision = jax.enable_x64(False) if single else nullcontext()
+        with precision, np.errstate(all="ignore"), _as_unsupported(self.name):
             numbers = jnp.asarray(theta, jnp.float32 if single else float)
             run = Interpreter(_functions(self.program), Memory(self._variables(replaced)), traced=True)
             run.memory.autodiff = True
@@ -155,7 +157,7 @@ def lower(program: Program, data: Mapping[str, Any], *, precision: Precision = "
         raise ValueError(f"precision={precision!r} is not supported: use 'float64' or 'float32'")
     tree = parse_program(program)
     run = Interpreter(_functions(tree), Memory(), traced=False)
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), _as_unsupported(program.name):
         _declare_data(run, tree.data, data, program.name)
         run.execute_all(tree.transformed_data, None)
         blocks, start = [], 0
@@ -166,6 +168,15 @@ def lower(program: Program, data: Mapping[str, Any], *, precision: Precision = "
             start += size
     values = {name: storage.content() for name, storage in run.memory.variables.items()}
     return Lowered(program.name, tree, tuple(blocks), values, precision)
+
+
+@contextmanager
+def _as_unsupported(name: str) -> Iterator[None]:
+    """`NotBatchable` never leaves the lowering: here no way of executing a loop is left to try."""
+    try:
+        yield
+    except NotBatchable as error:
+        raise UnsupportedStanError(f"{name}: a loop in which {error}") from error
 
 
 def _functions(tree: syntax.Program) -> dict[str, list[syntax.Function]]:

@@ -37,6 +37,7 @@ def scan(run: Interpreter, iterations: Iterations) -> None:
     UnsupportedStanError, NotBatchable
         If the body cannot be executed with a traced loop variable.
     """
+    run.memory.compute()
     node, level = iterations.node, iterations.level
     if (iterations.first != iterations.first[0]).any():
         raise NotBatchable("rows begin at different iterations")

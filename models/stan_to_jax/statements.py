@@ -98,7 +98,7 @@ def _execute(run: Interpreter, statement: Statement, level: Level | None) -> Out
         case Assignment():
             _assign(run, statement, level)
         case TargetIncrement(value):
-            run.add_target(run.evaluate(value, level), level)
+            run.increment_target(value, level)
         case Tilde():
             _tilde(run, statement, level)
         case Block(statements):
@@ -216,7 +216,7 @@ def _truncate(run: Interpreter, statement: Tilde, arguments: list[Value], level:
         size = mass("lcdf", high)
     else:
         return
-    run.add_target(size, level, sign=-1)
+    run.add_target(size, level, factor=-1)
 
 
 # -- branches -------------------------------------------------------------------------------------

@@ -24,8 +24,8 @@ class Storage:
         self.type = type
         self.shape = shape
         self.level = level
-        self.value = None if value is None else Value(value.type, value.data, value.level)
-        """None before the first assignment; always computed, never a linear predictor to be."""
+        self.value = None if value is None else value.retyped(value.type)
+        """None before the first assignment."""
         self.written: np.ndarray | None = None
         """``bool[rows, *shape]`` for a row's own copy: the elements that the row has assigned."""
         self.autodiff = False

@@ -115,7 +115,7 @@ class Value:
     when its data are asked for: until then more terms may join it.
     """
 
-    __slots__ = ("_data", "autodiff", "level", "type")
+    __slots__ = ("_data", "autodiff", "factored", "level", "type")
 
     def __init__(self, type: Type, data: Any, level: Level | None = None) -> None:
         self.type = type
@@ -123,6 +123,8 @@ class Value:
         self._data = data
         self.autodiff = False
         """As an argument: Stan takes it for a parameter even if it is concrete."""
+        self.factored: Any = None
+        """Of a Cholesky factor that the program has computed: the data of the matrix whose factor it is."""
 
     @property
     def data(self) -> Any:
@@ -134,6 +136,12 @@ class Value:
     def predictor(self) -> LinearPredictor | None:
         """What the value is made of, as long as it is not computed."""
         return self._data if isinstance(self._data, LinearPredictor) else None
+
+    def retyped(self, type: Type) -> Value:
+        """The same data under another type; a predictor stays one."""
+        held = Value(type, self._data, self.level)
+        held.factored = self.factored
+        return held
 
     @property
     def kind(self) -> Kind:

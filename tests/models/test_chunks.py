@@ -259,7 +259,7 @@ def stopwatch(monkeypatch, costs):
 )
 def test_search_finds_the_fastest(monkeypatch, folder, costs, best):
     asked = stopwatch(monkeypatch, costs)
-    found = tuned_chunk(wide, 2, np.zeros((1, 2)))
+    found = tuned_chunk(wide, 2, np.zeros((1, 2)), width=256)
     assert found.chunk == best
     assert asked == [4, 1, 16, 64, None]
     assert found.microseconds == {chunk: pytest.approx(1e6 * costs[chunk]) for chunk in asked}
@@ -268,7 +268,7 @@ def test_search_finds_the_fastest(monkeypatch, folder, costs, best):
 def test_search_ends_after_its_time(monkeypatch, folder):
     asked = stopwatch(monkeypatch, dict.fromkeys((1, 4), 1.0))
     monkeypatch.setattr(chunk_tuning, "SEARCH_SECONDS", 0.0)
-    assert tuned_chunk(wide, 2, np.zeros((1, 2))).chunk == 4
+    assert tuned_chunk(wide, 2, np.zeros((1, 2)), width=256).chunk == 4
     assert asked == [4]
 
 
@@ -280,15 +280,15 @@ def test_small_batches_have_no_larger_chunks(monkeypatch, folder):
 
 def test_what_was_found_is_found_again(monkeypatch, folder):
     asked = stopwatch(monkeypatch, {1: 3, 4: 2, 16: 4, 64: 4, None: 5})
-    first = tuned_chunk(wide, 2, np.zeros((1, 2)), digest="one")
+    first = tuned_chunk(wide, 2, np.zeros((1, 2)), digest="one", width=256)
     assert (first.chunk, len(asked)) == (4, 5)
-    again = tuned_chunk(wide, 2, np.zeros((1, 2)), digest="one")
+    again = tuned_chunk(wide, 2, np.zeros((1, 2)), digest="one", width=256)
     assert again == first._replace(seconds=0.0)
     assert len(asked) == 5
     tuned_chunk(wide, 2, np.zeros((1, 2)), digest="one", width=512)
-    tuned_chunk(wide, 2, np.zeros((1, 2)), digest="two")
+    tuned_chunk(wide, 2, np.zeros((1, 2)), digest="two", width=256)
     with jax.enable_x64(False):
-        tuned_chunk(wide, 2, np.zeros((1, 2)), digest="one")
+        tuned_chunk(wide, 2, np.zeros((1, 2)), digest="one", width=256)
     assert len(asked) == 20
     assert len(list(folder.iterdir())) == 4
 
@@ -296,7 +296,7 @@ def test_what_was_found_is_found_again(monkeypatch, folder):
 def test_of_two_searches_the_first_to_end_counts(monkeypatch, folder):
     costs = {1: 3, 4: 2, 16: 4, 64: 4, None: 5}
     stopwatch(monkeypatch, costs)
-    tuned_chunk(wide, 2, np.zeros((1, 2)), digest="one")
+    tuned_chunk(wide, 2, np.zeros((1, 2)), digest="one", width=256)
     (path,) = folder.iterdir()
     record = json.loads(path.read_text())
     search = chunk_tuning._search
@@ -307,7 +307,7 @@ def test_of_two_searches_the_first_to_end_counts(monkeypatch, folder):
 
     monkeypatch.setattr(chunk_tuning, "_search", slow)
     path.unlink()
-    assert tuned_chunk(wide, 2, np.zeros((1, 2)), digest="one").chunk == 256
+    assert tuned_chunk(wide, 2, np.zeros((1, 2)), digest="one", width=256).chunk == 256
     assert list(folder.iterdir()) == [path]
 
 

@@ -26,7 +26,7 @@ from essper.samplers import (
 )
 from essper.samplers.adaptation import Tuning
 from essper.samplers.driver import run_kernel
-from essper.samplers.layouts import choose_layout, idle_lanes, masks_its_steps
+from essper.samplers.layouts import GROUP, choose_layout, group_sizes, idle_lanes, masks_its_steps
 from essper.samplers.metrics import make_metric
 from stan_programs import gaussian_posterior, rejecting_posterior
 
@@ -217,6 +217,28 @@ def test_lanes_that_idle():
     (sentence,) = idle_lanes("lockstep", unequal)
     assert "at least 1.14 evaluations per gradient" in sentence  # 2 · (3 + 5) / 14
     assert idle_lanes("masked", unequal) == idle_lanes("independent", unequal) == ()
+
+
+def test_many_chains_make_groups_of_nearly_one_size(monkeypatch):
+    assert group_sizes("lockstep", GROUP) == [GROUP]
+    assert group_sizes("masked", 2 * GROUP + 1) == [43, 43, 43]
+    assert group_sizes("lockstep", GROUP + 1) == [33, 32]
+    assert group_sizes("independent", 3) == [1, 1, 1]
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert group_sizes("lockstep", 1000) == [1000]
+
+
+def test_groups_account_for_every_chain(monkeypatch):
+    sampler = HMC(trajectory=SHORT)
+    several = sampler.run(jax.random.key(0), gaussian_posterior(), Budget(300), chains=GROUP + 1)
+    assert several.executed is not None
+    assert several.executed.gradients == spent(several).sum()
+    assert several.draws.shape[0] == len(spent(several)) == GROUP + 1
+    assert len(np.unique(several.draws[:, -1], axis=0)) == GROUP + 1
+    assert np.ndim(several.tuning["step_size"]) == 0
+    monkeypatch.setenv("ESSPER_THREADS", "1")
+    again = sampler.run(jax.random.key(0), gaussian_posterior(), Budget(300), chains=GROUP + 1)
+    assert several.draws.tobytes() == again.draws.tobytes()
 
 
 def test_lockstep_without_a_counter_says_what_is_known():

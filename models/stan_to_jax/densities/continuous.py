@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..numeric import cos, exp, lgamma, log, log1p, log_bessel_i0, sign, where
+from ..numeric import cos, exp, lgamma, log, log1p, log1p_of_unit, log_bessel_i0, sign, where
 from .base import Scaled, Terms, density, finite, guarded, positive_finite
 from .special import log_ndtr, log_ndtr_without_square, log_rising_factorial
 
@@ -83,7 +83,8 @@ def logistic(y, mu, sigma):
     # Symmetric in y − mu: of the two forms, the one that cannot overflow.
     z = _over(_distance(y, mu), sigma)
     return Terms(
-        (-z - 2.0 * log1p(exp(-z)), -log(sigma)), valid=(positive_finite(sigma), finite(y), finite(mu))
+        (-z - 2.0 * log1p_of_unit(exp(-z)), -log(sigma)),
+        valid=(positive_finite(sigma), finite(y), finite(mu)),
     )
 
 

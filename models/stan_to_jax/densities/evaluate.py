@@ -15,6 +15,24 @@ from ..numeric import is_concrete, namespace, where
 from ..values import REAL, Level, Value, aligned, at_level, deepest
 from .base import DENSITIES, DISTRIBUTION_FUNCTIONS, Density, Scaled, Terms
 from .glm import REWRITTEN, rewritten
+from .least_squares import sum_of_squares
+from .multivariate import of_the_matrix
+
+
+class Shared(NamedTuple):
+    """A term with rows times a factor that they share: the factor multiplies the rows' sum."""
+
+    factor: Any
+    rows: Value
+    total: Any | None = None
+    """The sum over all rows, if it is known apart from them."""
+
+    @property
+    def concrete(self) -> bool:
+        return is_concrete(self.factor) and self.rows.concrete
+
+    def product(self) -> Value:
+        return Value(REAL, self.factor * self.rows.data, self.rows.level)
 
 
 class Evaluation(NamedTuple):
@@ -24,18 +42,23 @@ class Evaluation(NamedTuple):
     ``support`` is True; Stan throws unless all of ``valid`` is. Conditions known to hold are left out.
     """
 
-    terms: tuple[Value, ...] = ()
+    terms: tuple[Value | Shared, ...] = ()
     support: tuple[Value, ...] = ()
     valid: tuple[Value, ...] = ()
 
     def value(self, constants: bool = True) -> Value:
         """The sum of the terms as one real, −inf outside of the support; ``valid`` is not part of it."""
-        terms = [term for term in self.terms if constants or not term.concrete]
+        terms = self.values(constants)
         level, _, arrays = aligned([*terms, *self.support])
         sums = reduce(operator.add, arrays[: len(terms)]) if terms else np.float64(0.0)
         for inside in arrays[len(terms) :]:
             sums = where(inside, sums, -np.inf)
         return Value(REAL, sums, level)
+
+    def values(self, constants: bool = True) -> list[Value]:
+        """The terms, multiplied out."""
+        kept = [term for term in self.terms if constants or not term.concrete]
+        return [term.product() if isinstance(term, Shared) else term for term in kept]
 
 
 def evaluate(name: str, arguments: Sequence[Value]) -> Evaluation:
@@ -46,14 +69,15 @@ def evaluate(name: str, arguments: Sequence[Value]) -> Evaluation:
     UnsupportedStanError
         For an unknown density, arguments it does not take, and sizes that do not agree.
     """
-    name, arguments = rewritten(name, arguments) or (name, arguments)
+    name, arguments = rewritten(name, arguments) or of_the_matrix(name, arguments) or (name, arguments)
     if name not in DENSITIES:
         raise UnsupportedStanError(f"the distribution '{name}'")
+    squares = sum_of_squares(name, arguments)  # while the location is still a predictor
     terms, frame = _terms(DENSITIES[name], arguments)
     if frame.elements == 0:
         return Evaluation()
     return Evaluation(
-        tuple(frame.summed(term) for term in _merged(terms.terms)),
+        tuple(frame.summed_term(term, squares) for term in _merged(terms.terms)),
         frame.conditions(terms.support),
         frame.conditions(terms.valid),
     )
@@ -115,12 +139,18 @@ class _Frame(NamedTuple):
         """How many times each entry occurs among the elements."""
         return self.elements // math.prod(np.shape(array)[int(self.has_rows(array)) :])
 
+    def summed_term(self, term: Any, total: Any | None) -> Value | Shared:
+        """``total`` is the sum of a scaled term's array over all elements and rows, if it is known."""
+        if not isinstance(term, Scaled):
+            return self.summed(term)
+        if np.ndim(term.factor):
+            return self.summed(term.factor * term.array)
+        rows = self.summed(term.array)
+        if rows.level is not None:
+            return Shared(term.factor, rows, total)
+        return Value(REAL, term.factor * (rows.data if total is None else total))
+
     def summed(self, array: Any) -> Value:
-        if isinstance(array, Scaled):
-            if np.ndim(array.factor):
-                return self.summed(array.factor * array.array)
-            total = self.summed(array.array)
-            return Value(REAL, array.factor * total.data, total.level)
         axes, repeats = self.axes(array), self.repeats(array)
         reduced = namespace(array).sum(array, axis=axes) if axes else array
         return self.scalar(array, reduced if repeats == 1 else reduced * float(repeats))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.linalg import solve_triangular
@@ -48,6 +49,40 @@ def cholesky(matrix: Any) -> tuple[Any, Any]:
     else:
         factor = jnp.linalg.cholesky(matrix)
     return factor, symmetric & all_of(diagonal(factor) > 0, 1)
+
+
+def quadratic(matrix: Any, vector: Any) -> tuple[Any, Any, Any]:
+    """½ log |Σ|, v′Σ⁻¹v over leading axes, and whether Σ has a Cholesky factor."""
+    if is_concrete(matrix) or np.ndim(matrix) > 2:
+        factor, definite = cholesky(matrix)
+        return log_diagonal(factor)[0], sum_of_squares(solved(factor, vector), 1), definite
+    half_log_determinant, square, definite = _quadratic(matrix, jnp.asarray(vector, float))
+    symmetric = all_of(abs(matrix - matrix.T) <= TOLERANCE, 2)
+    return half_log_determinant, square, definite & symmetric
+
+
+@jax.custom_jvp
+def _quadratic(matrix: Any, vectors: Any) -> tuple[Any, Any, Any]:
+    factor = jnp.linalg.cholesky(matrix)
+    half_log_determinant, definite = log_diagonal(factor)
+    return half_log_determinant, sum_of_squares(solved(factor, vectors), 1), definite
+
+
+@_quadratic.defjvp
+def _(primals: Any, tangents: Any) -> Any:
+    """d ½ log|Σ| = ½ tr Σ⁻¹dΣ and d v′Σ⁻¹v = 2 a′dv − a′dΣ a with a = Σ⁻¹v (Petersen & Pedersen 2012)."""
+    (matrix, vectors), (d_matrix, d_vectors) = primals, tangents
+    size, shape = len(matrix), vectors.shape
+    factor = jnp.linalg.cholesky(matrix)
+    half_log_determinant, definite = log_diagonal(factor)
+    columns = jnp.concatenate([jnp.eye(size, dtype=matrix.dtype), vectors.reshape(-1, size).T], axis=1)
+    columns = solve_triangular(factor, columns, lower=True)
+    square = sum_of_squares(columns[:, size:].T.reshape(shape), 1)
+    solutions = columns[:, :size].T @ columns
+    precision, solution = solutions[:, :size], solutions[:, size:].T.reshape(shape)
+    d_square = 2 * (solution * d_vectors).sum(-1) - ((solution @ d_matrix) * solution).sum(-1)
+    change = 0.5 * (precision * d_matrix).sum(), d_square, np.zeros((), jax.dtypes.float0)
+    return (half_log_determinant, square, definite), change
 
 
 def solved(factor: Any, vectors: Any) -> Any:

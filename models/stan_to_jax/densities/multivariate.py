@@ -8,13 +8,24 @@ of Gaussian processes only the constant of π, whatever is a parameter.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ..numeric import is_concrete, lgamma, log, log1p, namespace, where
+from ..values import MATRIX, Value
 from .base import Terms, density, finite, positive_finite
-from .linear import all_of, cholesky, log_diagonal, not_empty, solved, solved_matrix, sum_of_squares
+from .linear import (
+    all_of,
+    cholesky,
+    log_diagonal,
+    not_empty,
+    quadratic,
+    solved,
+    solved_matrix,
+    sum_of_squares,
+)
 
 _LOG_2PI = math.log(2 * math.pi)
 
@@ -34,11 +45,9 @@ def _gaussian_constant(size: int) -> Any:
 
 @density(1, 1, 2)
 def multi_normal(y: Any, mu: Any, sigma: Any) -> Terms:
-    factor, definite = cholesky(sigma)
-    half_log_determinant, _ = log_diagonal(factor)
-    square = sum_of_squares(solved(factor, y - mu), 1)
+    half_log_determinant, square, definite = quadratic(sigma, y - mu)
     terms = (_gaussian_constant(np.shape(y)[-1]), -half_log_determinant, -0.5 * square)
-    return Terms(terms, valid=(*_location_checks(y, mu), definite, not_empty(factor)))
+    return Terms(terms, valid=(*_location_checks(y, mu), definite, not_empty(sigma)))
 
 
 @density(1, 1, 2)
@@ -47,6 +56,17 @@ def multi_normal_cholesky(y: Any, mu: Any, factor: Any) -> Terms:
     square = sum_of_squares(solved(factor, y - mu), 1)
     terms = (_gaussian_constant(np.shape(y)[-1]), -half_log_determinant, -0.5 * square)
     return Terms(terms, valid=(*_location_checks(y, mu), positive))
+
+
+def of_the_matrix(name: str, arguments: Sequence[Value]) -> tuple[str, tuple[Value, ...]] | None:
+    """``multi_normal_cholesky`` of a factor that the program has computed, as ``multi_normal`` of its matrix.
+
+    The same density; its derivative by the matrix needs no derivative of the factor.
+    """
+    if name != "multi_normal_cholesky" or len(arguments) != 3 or arguments[2].factored is None:
+        return None
+    y, mu, factor = arguments
+    return "multi_normal", (y, mu, Value(MATRIX, factor.factored, factor.level))
 
 
 @density(1, 1, 2)

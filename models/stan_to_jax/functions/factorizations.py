@@ -43,7 +43,9 @@ def cholesky(x: Array) -> Array:
 
 @register("cholesky_decompose")
 def cholesky_decompose(x: Value) -> Value:
-    return Value(MATRIX, cholesky(x.data), x.level)
+    factor = Value(MATRIX, cholesky(x.data), x.level)
+    factor.factored = x.data
+    return factor
 
 
 # -- linear systems -----------------------------------------------------------------------------------

@@ -105,7 +105,7 @@ def log1m(x: Array) -> Array:
 
 
 def log1p_exp(x: Array) -> Array:
-    return namespace(x).maximum(x, 0.0) + numeric.log1p(numeric.exp(-absolute(x)))
+    return -numeric.log_sigmoid(-x)
 
 
 def log1m_exp(x: Array) -> Array:
@@ -115,7 +115,7 @@ def log1m_exp(x: Array) -> Array:
 
 
 def log_inv_logit(x: Array) -> Array:
-    return namespace(x).minimum(x, 0.0) - numeric.log1p(numeric.exp(-absolute(x)))
+    return numeric.log_sigmoid(x)
 
 
 def log1m_inv_logit(x: Array) -> Array:
@@ -134,7 +134,7 @@ def log_sum_exp(x: Array, y: Array) -> Array:
     """log(eˣ + eʸ); from −∞ and −∞ it is −∞, with finite derivatives."""
     same = x == y
     distance = where(same, 0.0, abs(where(same, 0.0, x) - where(same, 0.0, y)))
-    return namespace(x, y).maximum(x, y) + numeric.log1p(numeric.exp(-distance))
+    return namespace(x, y).maximum(x, y) + numeric.log1p_of_unit(numeric.exp(-distance))
 
 
 def log_diff_exp(x: Array, y: Array) -> Array:

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import FAST_TO_COMPILE
 from essper.models import from_stan
 from essper.models.stan_to_jax.errors import Ragged, UnsupportedStanError
 from essper.models.stan_to_jax.functions import call, known
@@ -347,7 +348,6 @@ def stan_program(calls: Sequence[str], results: list[Value]) -> str:
     )
 
 
-FAST_TO_COMPILE = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 POINTS = np.random.default_rng(1).normal(size=(3, DIM)) * 0.8
 
 

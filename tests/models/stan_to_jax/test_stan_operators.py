@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import FAST_TO_COMPILE
 from essper.models import from_stan
 from essper.models.stan_to_jax.errors import UnsupportedStanError
 from essper.models.stan_to_jax.functions import binary, unary
@@ -73,7 +74,6 @@ EXPRESSIONS = [
     *("-a", "-2", "-v", "-r", "-m", "-A", "+a", "!2", "v'", "r'", "m'"),
 ]
 POINTS = np.random.default_rng(2).normal(size=(3, DIM))
-FAST_TO_COMPILE = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 def parts(expression: str) -> tuple[str, list[str]]:

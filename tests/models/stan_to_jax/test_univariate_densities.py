@@ -158,7 +158,7 @@ def scalar_evaluation(name: str, point: list):
         evaluation = evaluate(name, arguments)
         support = all(bool(condition.data) for condition in evaluation.support)
         valid = all(bool(condition.data) for condition in evaluation.valid)
-        total = sum(term.data for term in evaluation.terms if not term.concrete)
+        total = sum(term.data for term in evaluation.values(constants=False))
         return total, (support, valid)
 
     reals = [jnp.asarray(x, float) for x, whole in zip(point, ints, strict=True) if not whole]
@@ -382,7 +382,7 @@ def test_terms_and_conditions_keep_their_own_level():
         Value(REAL, jnp.asarray(1.5)),
     ]
     evaluation = evaluate("lognormal", arguments)
-    levels = {str(np.shape(term.data)): term.level for term in evaluation.terms}
+    levels = {str(np.shape(term.data)): term.level for term in evaluation.values()}
     assert levels == {"(2,)": level, "()": None}
     (support,) = evaluation.support
     assert support.level is level
