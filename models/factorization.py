@@ -6,7 +6,7 @@ log p(θ) = log prior(θ) + Σ_i log_likelihood_i(θ), i = 0 … n − 1, on the
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from .target import guarded
+from .target import Target, digest_of, guarded, jax_density, unconstrained_target
 
 
 class FactorizationError(ValueError):
@@ -115,6 +115,39 @@ class _Likelihood:
     def __call__(self, operand: Any, theta: Array, indices: Array) -> Array:
         taken = jax.tree.map(lambda leaf: leaf[indices], operand)
         return jax.vmap(self.log_likelihood_row, (None, 0))(theta, taken).sum()
+
+
+def factorized_target(
+    name: str,
+    dim: int,
+    log_prior: Callable[[Array], Array],
+    log_likelihood_row: Callable[[Array, Any], Array],
+    data: Any,
+    *,
+    rows: str = "rows",
+    param_names: tuple[str, ...] | None = None,
+    exact: Callable[[Array, int], Array] | None = None,
+) -> Target:
+    """A target on R^dim from a prior and the likelihood of one row, both written in JAX.
+
+    ``log_prior(f[dim])``, ``log_likelihood_row(f[dim], row)`` and ``data`` are those of `from_rows`;
+    `Target.likelihood` is the factorization. The digest is made from the name, the dimension and the data:
+    give different densities of the same data different names.
+
+    Raises
+    ------
+    FactorizationError
+        If the arrays have no rows or not the same number of them.
+    """
+    found = from_rows(log_prior, log_likelihood_row, data, rows)
+    content = digest_of(*(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(found.operand)))
+    density = jax_density(_whole, found)
+    target = unconstrained_target(name, dim, density, param_names=param_names, exact=exact, settings=content)
+    return replace(target, likelihood=found)
+
+
+def _whole(factorization: Factorization, theta: Array) -> Array:
+    return factorization.log_density_batch(theta, jnp.arange(factorization.n))
 
 
 class PartitionErrors(NamedTuple):

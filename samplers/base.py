@@ -26,6 +26,8 @@ class Cost(NamedTuple):
     """Gradients of single data rows; n of them cost as much as one gradient over n rows."""
     conditional_draws: Any = 0
     """Exact draws from a conditional distribution."""
+    communications: Any = 0
+    """Rounds in which a part of the data, held elsewhere, receives parameters and returns them."""
 
 
 def add_cost(a: Cost, b: Cost) -> Cost:
@@ -112,6 +114,13 @@ class Run:
     """What all chains sampled with: ``step_size`` ``f[]``, ``inverse_mass_matrix``, and the
     ``integration_time`` ``f[]`` where warmup looked for one."""
     warnings: tuple[str, ...] = ()
+    rows: int | None = None
+    """Data rows, for methods that count gradients of single rows: n of them cost as much as one gradient."""
+
+    def equivalents(self, cost: Cost) -> np.ndarray:
+        """What a cost of this run comes to in gradients: gradients of rows count for their share."""
+        gradients = np.asarray(cost.gradients)
+        return gradients if self.rows is None else gradients + np.asarray(cost.datum_gradients) / self.rows
 
     @property
     def chains(self) -> int:

@@ -1,0 +1,80 @@
+"""Stochastic gradient Langevin dynamics.
+
+    θ ← θ + h ĝ(θ) + √(2hT) ξ,   ξ ~ N(0, I)
+
+with ĝ an unbiased estimate of ∇ log p. h is ε/2 of Welling & Teh (2011, ICML), equation 4. There is no
+accept/reject step: on a Gaussian of curvature λ the variance comes out as (2T + hV)/(λ(2 − hλ)), V the
+variance of ĝ, where T/λ is right. T = 1 samples p, another T the *fully tempered* p^(1/T).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from .base import Cost
+from .stochastic.engine import Dynamics, Step, run_stochastic
+from .stochastic.estimators import Estimator, estimator_for
+from .stochastic.plans import Plan, constant_or_decaying
+from .stochastic.problem import Problem
+from .stochastic.settings import Gradients, Schedule
+
+
+@dataclass(frozen=True)
+class Langevin:
+    """The overdamped Langevin equation by the Euler–Maruyama method."""
+
+    def start(self, key: Array, position: Array) -> tuple[()]:
+        return ()
+
+    def step(
+        self, key: Array, state: tuple[()], position: Array, gradient: Callable[[Array], Array], step: Step
+    ) -> tuple[tuple[()], Array]:
+        noise = step.noise * jnp.sqrt(2 * step.size * step.temperature)
+        return (), position + step.size * gradient(position) + noise * jax.random.normal(key, position.shape)
+
+
+@dataclass(frozen=True)
+class SGLD:
+    """Stochastic gradient Langevin dynamics; biased by its step size and by the noise of its gradients.
+
+    Parameters
+    ----------
+    gradients : how gradients are estimated; `ControlVariateSGLD` has control variates by default.
+    schedule : the step size, the start, and which iterates are kept.
+    temperature : T of the whole density; see also ``gradients.likelihood_temperature``.
+    """
+
+    gradients: Gradients = field(default_factory=Gradients)
+    schedule: Schedule = field(default_factory=Schedule)
+    temperature: float = 1.0
+
+    approximate: ClassVar[bool] = True
+    needs_rows: ClassVar[bool] = True
+    dynamics: ClassVar[Dynamics] = Langevin()
+    run = run_stochastic
+
+    @property
+    def rows(self) -> str | None:
+        return self.gradients.rows
+
+    def estimator(self, problem: Problem, positions: Array) -> tuple[Estimator, Cost]:
+        return estimator_for(self.gradients, problem.n), Cost()
+
+    def plan(self, steps: int) -> Plan:
+        return constant_or_decaying(self.schedule, steps)
+
+    def first_step_size(self, size: Array) -> Array:
+        return size
+
+
+@dataclass(frozen=True)
+class ControlVariateSGLD(SGLD):
+    """SGLD whose gradients have control variates about the mode (Baker et al. 2019)."""
+
+    gradients: Gradients = field(default_factory=lambda: Gradients(estimator="control-variates"))
