@@ -18,6 +18,7 @@ from .gaussian import ill_conditioned_gaussian as ill_conditioned_gaussian
 from .gaussian import standard_gaussian as standard_gaussian
 from .mixture import gaussian_mixture as gaussian_mixture
 from .lowered import LoweredTarget as LoweredTarget
+from .numpyro import from_numpyro as from_numpyro
 from .rosenbrock import rosenbrock as rosenbrock
 from .stan import from_stan as from_stan
 from .stan import resolve_backend as resolve_backend

@@ -17,12 +17,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from .base import Cost
-from .stochastic.engine import Dynamics, Step, run_stochastic
-from .stochastic.estimators import Estimator, estimator_for
-from .stochastic.plans import Plan, constant_or_decaying
-from .stochastic.problem import Problem
-from .stochastic.settings import Gradients, Schedule
+from .stochastic.engine import Dynamics, Step
+from .stochastic.sampler import StochasticSettings
+from .stochastic.settings import Gradients
 
 
 @dataclass(frozen=True)
@@ -40,37 +37,13 @@ class Langevin:
 
 
 @dataclass(frozen=True)
-class SGLD:
+class SGLD(StochasticSettings):
     """Stochastic gradient Langevin dynamics; biased by its step size and by the noise of its gradients.
 
-    Parameters
-    ----------
-    gradients : how gradients are estimated; `ControlVariateSGLD` has control variates by default.
-    schedule : the step size, the start, and which iterates are kept.
-    temperature : T of the whole density; see also ``gradients.likelihood_temperature``.
+    Parameters are those of `StochasticSettings`; `ControlVariateSGLD` has control variates by default.
     """
 
-    gradients: Gradients = field(default_factory=Gradients)
-    schedule: Schedule = field(default_factory=Schedule)
-    temperature: float = 1.0
-
-    approximate: ClassVar[bool] = True
-    needs_rows: ClassVar[bool] = True
     dynamics: ClassVar[Dynamics] = Langevin()
-    run = run_stochastic
-
-    @property
-    def rows(self) -> str | None:
-        return self.gradients.rows
-
-    def estimator(self, problem: Problem, positions: Array) -> tuple[Estimator, Cost]:
-        return estimator_for(self.gradients, problem.n), Cost()
-
-    def plan(self, steps: int) -> Plan:
-        return constant_or_decaying(self.schedule, steps)
-
-    def first_step_size(self, size: Array) -> Array:
-        return size
 
 
 @dataclass(frozen=True)

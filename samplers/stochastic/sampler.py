@@ -8,9 +8,9 @@ from typing import ClassVar
 from jax import Array
 
 from ..base import Cost
-from .engine import Plan, run_stochastic
+from .engine import run_stochastic
 from .estimators import Estimator, estimator_for
-from .plans import constant_or_decaying
+from .plans import Plan, constant_or_decaying
 from .problem import Problem
 from .settings import Gradients, Schedule
 
