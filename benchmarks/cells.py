@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from ..models.factorization import FactorizationError
 from ..models.lowered import Precision
 from ..models.stan import Backend, Resolved, resolve_backend
 from ..models.target import digest_of
@@ -77,6 +78,7 @@ class Cell:
                 "label": self.spec.label,
                 "config": self.spec.config,
             },
+            "approximate": self.spec.approximate,
             "seed": self.seed,
             "chains": self.chains,
             "budget": self.budget,
@@ -107,25 +109,73 @@ def plan(
     Parameters
     ----------
     backend : what evaluates the densities; ``"auto"`` is settled here, for this machine. Stan's own
-        density runs on the CPU, a lowered one on JAX's default device.
+        density runs on the CPU, a lowered one on JAX's default device. Where it is settled as Stan's own,
+        samplers that take minibatches still get the lowered density: only that one has rows.
 
     Raises
     ------
     DatabaseError
         If a posterior lacks its program or its data.
     ValueError
-        If there is no such backend, or it has no such precision.
+        If there is no such backend, it has no such precision, or it has no rows for a sampler that takes
+        minibatches.
+    FactorizationError
+        If data of a posterior cannot be divided into the rows that such a sampler needs, as far as the
+        declarations of its program tell; a ValueError.
     """
+    posteriors = list(posteriors)
     resolved = resolve_backend(backend, precision)
-    platform = "cpu" if resolved == "bridgestan" else jax.default_backend()
+    batched = [spec for spec in specs if spec.needs_rows]
+    if batched and backend == "bridgestan":
+        raise ValueError(
+            f"{batched[0].label} takes minibatches of data rows, and the backend 'bridgestan' evaluates a "
+            "program on all of its data only: use --backend jax, or auto (which lowers the program for the "
+            "samplers that need rows)"
+        )
+    for posterior in posteriors:
+        for rows in dict.fromkeys(spec.rows for spec in batched if spec.rows):
+            _check_rows(posterior, rows)
     digests = {posterior.name: _digests(posterior) for posterior in posteriors}
-    cells = (
-        Cell(name, target, reference, spec, seed, budget, chains, bridgestan, precision, platform, resolved)
-        for seed in range(seeds)
-        for name, (target, reference) in digests.items()
-        for spec in specs
-    )
+
+    def cell(name: str, spec: SamplerSpec, seed: int) -> Cell:
+        target, reference = digests[name]
+        density: Resolved = "jax" if spec.needs_rows else resolved
+        platform = "cpu" if density == "bridgestan" else jax.default_backend()
+        return Cell(
+            name, target, reference, spec, seed, budget, chains, bridgestan, precision, platform, density
+        )
+
+    cells = (cell(name, spec, seed) for seed in range(seeds) for name in digests for spec in specs)
     return list({cell.digest: cell for cell in cells}.values())
+
+
+def _check_rows(posterior: Posterior, rows: str) -> None:
+    """Refuse a program in which nothing can count rows; that its density is a sum over them is tested later.
+
+    Parameters
+    ----------
+    rows : the size that is to count them, or ``"auto"``
+    """
+    from ..models.stan_source import read_program
+    from ..models.stan_to_jax.minibatch import (
+        row_candidates,
+        why_no_rows,
+    )  # grammar and tables: not at start-up
+    from ..models.stan_to_jax.parser import parse_program
+
+    program = parse_program(read_program(posterior.program_path(), posterior.name))
+    candidates = [candidate.size for candidate in row_candidates(program)]
+    if rows == "auto":
+        reason = (
+            "" if candidates else "no int among the data is the leading size of data and sizes no parameter"
+        )
+    else:
+        reason = why_no_rows(program, rows)
+    if reason:
+        choice = f"give rows={' or rows='.join(candidates)}" if candidates else "leave the posterior out"
+        raise FactorizationError(
+            f"{posterior.name} has no rows of data to make minibatches of: {reason}; {choice}"
+        )
 
 
 def _digests(posterior: Posterior) -> tuple[str, str | None]:

@@ -32,6 +32,14 @@ EFFICIENCY = (
 )
 RATIO_METRICS = tuple(f"{metric}.min" for metric in EFFICIENCY if "_per_" in metric)
 
+# Metric → where its value and its noise floor lie among a record's distances.
+DISTANCES = {
+    "w1.average": (("w1", "average"), ("w1", "floor", "average")),
+    "w1.maximum": (("w1", "maximum"), ("w1", "floor", "maximum")),
+    "sliced_w1": (("sliced_w1", "value"), ("sliced_w1", "floor")),
+    "ksd": (("ksd", "value"), ("ksd", "floor")),
+}
+
 # From best to worst: a group is as good as its worst cell.
 STATUSES = ("ok", "unverified", "not converged", "biased", "failed")
 REASONS = {
@@ -40,6 +48,7 @@ REASONS = {
     "biased": "disagrees with the reference draws",
     "failed": "a run failed",
 }
+APPROXIMATE = "approximate: ranked on error"
 NO_RANK_METRIC = "takes no gradients: see ESS per density evaluation"
 
 # Ranks and ratios need these to agree.
@@ -65,13 +74,16 @@ class Summary:
 
     `label` is the sampler's label, plus whatever setting varies in the comparison; `sampler` is the label
     alone. `gradients` are totals over chains, averaged over cells. `rank` (efficiency) is None unless every
-    cell is ok; `error_rank` orders all groups that have an error curve, down to the reference's own noise.
+    cell is ok, and where the sampler is approximate; `error_rank` orders all groups that have a reference, by
+    the largest W₁ of a marginal, down to the reference's own noise. `floors` are what the distances among
+    `metrics` come to for draws of the reference's own distribution.
     """
 
     posterior: str
     label: str
     sampler: str
     setting: Mapping[str, Any]
+    approximate: bool
     seeds: tuple[int, ...]
     digests: tuple[str, ...]
     statuses: Mapping[str, int]
@@ -81,6 +93,7 @@ class Summary:
     rank: int | None
     error_rank: int | None
     metrics: Mapping[str, Estimate]
+    floors: Mapping[str, float | None]
     gradients_to_b2: Mapping[str, Any]
     gradients: Mapping[str, float | None]
     divergences: int | None
@@ -212,12 +225,15 @@ def _summarise(group: Group, confidence: float) -> Summary:
     for moment in ("mean", "square"):
         last = [_last(_at(cell, "error_curve", f"b2_{moment}", "average")) for cell in cells]
         metrics[f"b2_final.{moment}"] = estimate(last, confidence)
+    for metric, (value, _) in DISTANCES.items():
+        metrics[metric] = estimate([_at(cell, "distances", *value) for cell in cells], confidence)
     warmup, sampling = (over(_mean, "cost", phase, "gradients") for phase in ("warmup", "sampling"))
     return Summary(
         posterior=group.posterior,
         label=group.label,
         sampler=group.sampler,
         setting=group.setting,
+        approximate=any(cell.get("approximate") for cell in cells),
         seeds=tuple(cell["seed"] for cell in cells),
         digests=tuple(cell["digest"] for cell in cells),
         statuses=ordered,
@@ -227,6 +243,7 @@ def _summarise(group: Group, confidence: float) -> Summary:
         rank=None,
         error_rank=None,
         metrics=metrics,
+        floors={metric: over(max, "distances", *floor) for metric, (_, floor) in DISTANCES.items()},
         gradients_to_b2=_gradients_to_b2(cells, confidence),
         gradients={
             "warmup": warmup,
@@ -306,22 +323,32 @@ def _interpolated(curve: Record, quantity: str, over: str, grid: np.ndarray) -> 
 
 
 def _ranked(summaries: Sequence[Summary], rank_metric: str) -> list[Summary]:
-    """Ranks within each posterior at equal budget and chains; on efficiency, among groups that are ok."""
+    """Ranks within each posterior at equal budget and chains; on efficiency, among groups that are ok.
+
+    An approximate sampler has none on efficiency, whatever the gates found: its effective draws are of
+    another distribution, and where they pass, the test was too weak to tell.
+    """
     ranked = []
     for summary in summaries:
         rivals = [other for other in summaries if _same_terms(other, summary)]
         value = summary.metrics[rank_metric].value
         rank, reason = None, summary.reason
-        if summary.status == "ok" and value is None:
+        error = _error(summary)
+        if summary.approximate:
+            reason = APPROXIMATE if error is not None and summary.status != "failed" else reason
+        elif summary.status == "ok" and value is None:
             reason = NO_RANK_METRIC
         elif summary.status == "ok":
-            scores = (other.metrics[rank_metric].value for other in rivals if other.status == "ok")
+            scores = (other.metrics[rank_metric].value for other in rivals if _is_ranked(other))
             rank = 1 + sum(score > value for score in scores if score is not None and value is not None)
-        error = _error(summary)
         errors = [other for rival in rivals if (other := _error(rival)) is not None]
         error_rank = None if error is None else 1 + sum(other < error for other in errors)
         ranked.append(replace(summary, rank=rank, reason=reason, error_rank=error_rank))
     return ranked
+
+
+def _is_ranked(summary: Summary) -> bool:
+    return summary.status == "ok" and not summary.approximate
 
 
 def _same_terms(a: Summary, b: Summary) -> bool:
@@ -329,16 +356,16 @@ def _same_terms(a: Summary, b: Summary) -> bool:
 
 
 def _error(summary: Summary) -> float | None:
-    """Final b² of the mean; below the reference's own noise there is nothing to tell apart, so those tie."""
-    value = summary.metrics["b2_final.mean"].value
-    floor = summary.curve.noise_floor if summary.curve else None
+    """The largest W₁ of a marginal; below the reference's own noise there is nothing to tell apart: a tie."""
+    value, floor = summary.metrics["w1.maximum"].value, summary.floors["w1.maximum"]
     return value if value is None or floor is None else max(value, floor)
 
 
 def _baseline(summaries: Sequence[Summary], wanted: str | None) -> str:
     names = sorted({summary.sampler for summary in summaries})
     if wanted is None:
-        return "nuts" if "nuts" in names else names[0]
+        rated = sorted({summary.sampler for summary in summaries if not summary.approximate})
+        return "nuts" if "nuts" in names else (rated or names)[0]
     if wanted not in {summary.label for summary in summaries} | set(names):
         raise ValueError(f"No cell has the baseline sampler {wanted!r}. Choose one of: {', '.join(names)}.")
     return wanted
@@ -349,10 +376,13 @@ def _is_baseline(summary: Summary, baseline: str) -> bool:
 
 
 def _ratios(summaries: Sequence[Summary], baseline: str, confidence: float) -> list[Ratio]:
-    """Each sampler over the baseline that shares most of its setting, on equal terms of budget and chains."""
-    ratios = []
-    for summary in summaries:
-        candidates = [s for s in summaries if _is_baseline(s, baseline) and _same_terms(s, summary)]
+    """Each sampler over the baseline that shares most of its setting, on equal terms of budget and chains.
+
+    None with an approximate sampler on either side.
+    """
+    ratios, rated = [], [summary for summary in summaries if not summary.approximate]
+    for summary in rated:
+        candidates = [s for s in rated if _is_baseline(s, baseline) and _same_terms(s, summary)]
         if not candidates or _is_baseline(summary, baseline):
             continue
         base = max(candidates, key=lambda s: sum(s.setting[f] == summary.setting[f] for f in SHARED_SETTINGS))

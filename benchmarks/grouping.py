@@ -9,7 +9,8 @@ from typing import Any
 Record = Mapping[str, Any]
 
 # What sets cells apart besides posterior, sampler and seed; so does a sampler's own configuration. OUTCOMES
-# are known only once a run got going.
+# are known only once a run got going. The backend is no choice where a sampler is approximate (minibatches
+# need the lowered program): there it is a matter of the sampler, too.
 SHARED_SETTINGS = ("budget", "chains", "backend", "precision", "platform", "bridgestan")
 OUTCOMES = ("layout", "target")
 
@@ -48,7 +49,8 @@ def group_cells(records: Sequence[Record]) -> tuple[list[Group], list[str]]:
     groups, notes = [], []
     for setting, cells in grouped.values():
         posterior, sampler = cells[0]["posterior"], cells[0]["sampler"]["label"]
-        suffix = ", ".join(f"{field} {setting[field]}" for field in varying)
+        own, fields = _own(cells[0]), (*SHARED_SETTINGS, "config", *OUTCOMES)
+        suffix = ", ".join(f"{f} {setting[f]}" for f in fields if (f, f in own) in varying)
         label = f"{sampler} ({suffix})" if suffix else sampler
         newest = {cell["seed"]: cell for cell in sorted(cells, key=lambda cell: str(cell.get("created")))}
         if len(newest) < len(cells):
@@ -85,13 +87,18 @@ def _fingerprint(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:6]
 
 
-def _varying(grouped: Iterable[tuple[Mapping[str, Any], Sequence[Record]]]) -> list[str]:
-    """Settings with several values: within a posterior or, for what is a sampler's own, within its label."""
-    seen: dict[tuple[str, ...], set[Any]] = {}
+def _own(record: Record) -> tuple[str, ...]:
+    """Settings that are a matter of the sampler, and set its cells apart from each other only."""
+    own = ("config", *OUTCOMES)
+    return ("backend", *own) if record.get("approximate") else own
+
+
+def _varying(grouped: Iterable[tuple[Mapping[str, Any], Sequence[Record]]]) -> set[tuple[str, bool]]:
+    """Settings with several values: within a posterior (field, False) or within a label (field, True)."""
+    seen: dict[tuple[str, bool, str, str], set[Any]] = {}
     for setting, cells in grouped:
-        posterior, sampler = cells[0]["posterior"], cells[0]["sampler"]["label"]
+        posterior, sampler, own = cells[0]["posterior"], cells[0]["sampler"]["label"], _own(cells[0])
         for field, value in setting.items():
-            scope = (field, posterior) if field in SHARED_SETTINGS else (field, posterior, sampler)
+            scope = (field, field in own, posterior, sampler if field in own else "")
             seen.setdefault(scope, set()).add(value)
-    fields = {scope[0] for scope, values in seen.items() if len(values) > 1}
-    return [field for field in (*SHARED_SETTINGS, "config", *OUTCOMES) if field in fields]
+    return {scope[:2] for scope, values in seen.items() if len(values) > 1}

@@ -14,9 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..models import LoweredTarget, Target
-from ..posteriordb_adapter import Posterior, ReferenceDraws, comparable
+from ..posteriordb_adapter import Posterior, ReferenceDraws, UnmappedReference, comparable
+from ..posteriordb_adapter.identity import evaluate
+from ..posteriordb_adapter.unconstrain import to_unconstrained
 from ..samplers import Cost, Run
-from . import gates, metrics
+from . import distances, gates, metrics
 from .cells import Cell
 
 B2_THRESHOLD = 0.01
@@ -38,12 +40,19 @@ class Reference(NamedTuple):
     missing: list[str]
     draws: np.ndarray
     moments: metrics.Moments
+    unconstrained: np.ndarray | None = None
+    """``f[n, dim]``: some of the draws on the target's unconstrained scale, for a Stein discrepancy."""
+    unmapped: str = "the reference draws were not brought to the unconstrained scale"
+    """Why there are none of those."""
 
 
-def reference_of(posterior: Posterior, param_names: tuple[str, ...]) -> Reference | None:
+def reference_of(
+    posterior: Posterior, param_names: tuple[str, ...], target: Target | None = None
+) -> Reference | None:
     """The reference draws of a posterior, in the target's order; None where it has none.
 
-    Quantities that are constant by definition are not compared.
+    Quantities that are constant by definition are not compared. With ``target``, the target that the
+    names are of, some of the draws are brought to its unconstrained scale.
     """
     if not posterior.has_reference:
         return None
@@ -53,6 +62,7 @@ def reference_of(posterior: Posterior, param_names: tuple[str, ...]) -> Referenc
     keep = metrics.varying(draws, common.names)
     names = [name for name, kept in zip(common.names, keep, strict=True) if kept]
     draws = draws[:, :, keep]
+    unconstrained = {} if target is None else _unconstrained(target, reference)
     return Reference(
         name=str(posterior.reference_name),
         source=str(posterior.sources()["reference"]),
@@ -62,7 +72,17 @@ def reference_of(posterior: Posterior, param_names: tuple[str, ...]) -> Referenc
         missing=[name for name in param_names if name not in names],
         draws=draws,
         moments=metrics.moments(draws),
+        **unconstrained,
     )
+
+
+def _unconstrained(target: Target, reference: ReferenceDraws) -> dict[str, Any]:
+    some = ReferenceDraws(reference.name, reference.names, distances.thinned(reference.draws)[None])
+    try:
+        found = to_unconstrained(target, some)
+    except UnmappedReference as error:
+        return {"unmapped": str(error)}
+    return {"unconstrained": found.draws[found.mapped]}
 
 
 def make_record(cell: Cell, run: Run, reference: Reference | None) -> dict[str, Any]:
@@ -91,7 +111,7 @@ def make_record(cell: Cell, run: Run, reference: Reference | None) -> dict[str, 
         "draws": draws.shape[1],
         "cost": _cost(run),
         "diagnostics": _diagnostics(run, names, figures, draws),
-        "efficiency": _efficiency(run, figures),
+        "efficiency": _efficiency(run, figures, rated=not cell.spec.approximate),
         "bias": against and against._asdict() | {"passed": against.passed},
         "reference": reference
         and {
@@ -103,6 +123,7 @@ def make_record(cell: Cell, run: Run, reference: Reference | None) -> dict[str, 
             "not_compared": reference.missing,
         },
         **_errors(run, draws, reference),
+        "distances": reference and _distances(run, draws, reference),
         "parameters": _parameters(names, found, figures, reference, z),
         "warnings": _warnings(run, draws),
         **surroundings(),
@@ -197,13 +218,19 @@ def _lowering(target: Target) -> dict[str, Any] | None:
 
 
 def _cost(run: Run) -> dict[str, Any]:
-    def totals(cost: Cost) -> dict[str, int]:
-        return {name: int(np.sum(value)) for name, value in cost._asdict().items()}
+    """Counts over all chains. ``gradients`` are equivalents: gradients of rows count for their share."""
+
+    def totals(cost: Cost) -> dict[str, Any]:
+        summed = Cost(*(int(np.sum(value)) for value in cost))
+        return summed._asdict() | {"gradients": run.equivalents(summed)}
 
     return {
         "warmup": totals(run.warmup),
         "sampling": totals(run.sampling),
-        "per_chain": {"warmup": run.warmup.gradients, "sampling": run.sampling.gradients},
+        "per_chain": {
+            "warmup": run.equivalents(run.warmup),
+            "sampling": run.equivalents(run.sampling),
+        },
         "executed": run.executed and run.executed._asdict(),
     }
 
@@ -227,20 +254,26 @@ def _diagnostics(
     }
 
 
-def _efficiency(run: Run, figures: metrics.Efficiency) -> dict[str, Any]:
-    sampling = float(np.sum(run.sampling.gradients))
-    total = sampling + float(np.sum(run.warmup.gradients))
+def _efficiency(run: Run, figures: metrics.Efficiency, *, rated: bool) -> dict[str, Any]:
+    """Effective sample sizes, and where ``rated`` their number per unit of cost.
+
+    Those of an approximate sampler are draws of another distribution: more of them are no better.
+    """
+    sampling = float(np.sum(run.equivalents(run.sampling)))
+    total = sampling + float(np.sum(run.equivalents(run.warmup)))
     densities = 0.0 if sampling else float(np.sum(run.sampling.densities))
 
+    def over(ess: np.ndarray) -> dict[str, float]:
+        return {"min": float(ess.min()), "median": float(np.median(ess))}
+
     def per(ess: np.ndarray, cost: float) -> dict[str, float]:
-        rate = ess / cost if cost else np.full_like(ess, np.nan)
-        return {"min": float(rate.min()), "median": float(np.median(rate))}
+        return over(ess / cost if cost and rated else np.full_like(ess, np.nan))
 
     return {
-        "ess_bulk": per(figures.ess_bulk, 1.0),
-        "ess_tail": per(figures.ess_tail, 1.0),
-        "ess_mean": per(figures.ess_mean, 1.0),
-        "ess_square": per(figures.ess_square, 1.0),
+        "ess_bulk": over(figures.ess_bulk),
+        "ess_tail": over(figures.ess_tail),
+        "ess_mean": over(figures.ess_mean),
+        "ess_square": over(figures.ess_square),
         "ess_bulk_per_gradient": per(figures.ess_bulk, sampling),
         "ess_bulk_per_gradient_with_warmup": per(figures.ess_bulk, total),
         "ess_square_per_gradient": per(figures.ess_square, sampling),
@@ -254,7 +287,7 @@ def _errors(run: Run, draws: np.ndarray, reference: Reference | None) -> dict[st
     if reference is None:
         return {"error_curve": None, "gradients_to_b2": None}
     curve = metrics.error_curve(
-        draws, reference.draws, run.warmup.gradients, np.asarray(run.info.cost.gradients)
+        draws, reference.draws, run.equivalents(run.warmup), run.equivalents(run.info.cost)
     )
     # What an exact sample of the reference's size would show, averaged over parameters.
     floor = np.mean((reference.moments.mcse[0] / reference.moments.estimate[1]) ** 2)
@@ -270,6 +303,53 @@ def _errors(run: Run, draws: np.ndarray, reference: Reference | None) -> dict[st
             "mean": metrics.cost_until(curve.gradients, curve.mean.max(axis=1), B2_THRESHOLD),
             "square": metrics.cost_until(curve.gradients, curve.square.max(axis=1), B2_THRESHOLD),
         },
+    }
+
+
+def _distances(run: Run, draws: np.ndarray, reference: Reference) -> dict[str, Any]:
+    """How far the draws are from the reference's as distributions; nothing of it counts as cost."""
+    found = distances.wasserstein_distances(draws, reference.draws, reference.draws)
+    floor = distances.wasserstein_distances(*distances.halves(reference.draws), reference.draws)
+    return {
+        "w1": {
+            "average": found.marginal.mean(),
+            "maximum": found.marginal.max(),
+            "worst": reference.names[int(np.argmax(found.marginal))],
+            "floor": {"average": floor.marginal.mean(), "maximum": floor.marginal.max()},
+        },
+        "sliced_w1": {
+            "value": found.sliced,
+            "floor": floor.sliced,
+            "projections": distances.PROJECTIONS,
+        },
+        "ksd": _stein(run, reference),
+    }
+
+
+def _stein(run: Run, reference: Reference) -> dict[str, Any]:
+    """The kernel Stein discrepancy of some of the draws, or why there is none."""
+    points, given = distances.thinned(run.draws), reference.unconstrained
+    result = dict.fromkeys(("value", "floor", "squared", "squared_error"))
+    result |= {"draws": len(points), "reason": None}
+    if given is None or not len(given):
+        return result | {"reason": reference.unmapped}
+    if len(points) < 2 or not np.isfinite(points).all():
+        return result | {"reason": "there are fewer than two draws, or some are not finite"}
+    values, scores = evaluate(run.target.density, np.concatenate([points, given]))
+    inside, usable = np.split(np.isfinite(values), [len(points)])
+    if not inside.all():
+        outside = int(np.sum(~inside))
+        return result | {"reason": f"the density could not be evaluated at {outside} of the draws"}
+    own, theirs = np.split(scores, [len(points)])
+    try:
+        found = distances.stein_discrepancy(points, own, given[usable], theirs[usable])
+    except ValueError as error:
+        return result | {"reason": str(error)}
+    return result | {
+        "value": found.value,
+        "floor": found.floor,
+        "squared": found.squared,
+        "squared_error": found.error,
     }
 
 

@@ -17,10 +17,19 @@ from typing import Any, Literal
 
 from ..samplers import (
     HMC,
+    MALA,
     NUTS,
+    SGHMC,
+    SGLD,
+    SGNHT,
     AbandoningDelayedRejectionHMC,
+    ControlVariateSGLD,
+    CyclicalSGLD,
     DelayedRejectionGeneralizedHMC,
     DelayedRejectionHMC,
+    DistributedSGLD,
+    FederatedSGLD,
+    PreconditionedSGLD,
 )
 
 SAMPLERS: dict[str, type] = {
@@ -29,6 +38,15 @@ SAMPLERS: dict[str, type] = {
     "drhmc": DelayedRejectionHMC,
     "drghmc": DelayedRejectionGeneralizedHMC,
     "adrhmc": AbandoningDelayedRejectionHMC,
+    "mala": MALA,
+    "sgld": SGLD,
+    "sgld-cv": ControlVariateSGLD,
+    "psgld": PreconditionedSGLD,
+    "sghmc": SGHMC,
+    "sgnht": SGNHT,
+    "csgld": CyclicalSGLD,
+    "dsgld": DistributedSGLD,
+    "fsgld": FederatedSGLD,
 }
 """The only place that knows which samplers the command line offers."""
 
@@ -57,6 +75,21 @@ class SamplerSpec:
     def config(self) -> dict[str, Any]:
         """The full configuration, JSON-able, nested as in the sampler."""
         return dataclasses.asdict(self.sampler)
+
+    @property
+    def approximate(self) -> bool:
+        """Whether the sampler says of itself that its draws are of another distribution than the target."""
+        return bool(getattr(self.sampler, "approximate", False))
+
+    @property
+    def needs_rows(self) -> bool:
+        """Whether the sampler takes minibatches, so that the target must be a sum over rows of data."""
+        return bool(getattr(self.sampler, "needs_rows", False))
+
+    @property
+    def rows(self) -> str | None:
+        """`essper.models.from_stan`'s argument for this sampler: what counts the rows; None: not needed."""
+        return (dict(_options(self.sampler)).get("rows") or "auto") if self.needs_rows else None
 
 
 def parse_spec(text: str) -> SamplerSpec:
@@ -132,16 +165,18 @@ def _build(default: Any, given: dict[str, str]) -> Any:
 
 
 def _convert(key: str, text: str, hint: Any) -> Any:
+    """A text as a value of a type: a number, a truth value, a text, one of several literals, or None."""
     origin = typing.get_origin(hint)
     if origin is Literal:
-        choices = typing.get_args(hint)
+        choices = {str(choice): choice for choice in typing.get_args(hint)}
         if text not in choices:
-            raise SpecError(f"{key}={text!r}: give one of {', '.join(map(str, choices))}")
-        return text
+            raise SpecError(f"{key}={text!r}: give one of {', '.join(choices)}")
+        return choices[text]
     if origin in (types.UnionType, typing.Union):
         if text.lower() == "none":
             return None
         (hint,) = (arm for arm in typing.get_args(hint) if arm is not type(None))
+        return _convert(key, text, hint)
     if hint is bool:
         if text.lower() not in ("true", "false"):
             raise SpecError(f"{key}={text!r}: give true or false")

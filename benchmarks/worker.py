@@ -72,8 +72,8 @@ def run_task(task: Task, connection: Connection | None = None) -> Message:
             jax.config.update("jax_platforms", cell.platform)  # Stan's code runs on no accelerator
         _share_compilations()
         posterior = PosteriorDatabase(*task.layers).posterior(cell.posterior)
-        target = posterior.target(cell.backend, cell.bridgestan, cell.precision)
-        reference = reference_of(posterior, target.param_names)
+        target = posterior.target(cell.backend, cell.bridgestan, cell.precision, rows=cell.spec.rows)
+        reference = reference_of(posterior, target.param_names, target)
         run = cell.spec.sampler.run(
             jax.random.key(cell.seed), target, _budget(cell), chains=cell.chains, progress=progress
         )
@@ -84,7 +84,7 @@ def run_task(task: Task, connection: Connection | None = None) -> Message:
         write_cell(task.directory, record)
         return Message("done", cell.digest, 0, "failed")
     spent = record["cost"]["warmup"]["gradients"] + record["cost"]["sampling"]["gradients"]
-    return Message("done", cell.digest, spent, record["status"])
+    return Message("done", cell.digest, round(spent), record["status"])
 
 
 def _budget(cell: Cell) -> Any:

@@ -148,6 +148,7 @@ class Posterior:
         bridgestan: str = "auto",
         precision: Precision = "float64",
         verify: bool = True,
+        rows: str | None = None,
     ) -> Target:
         """The posterior as a target; arguments as in `essper.models.from_stan`.
 
@@ -169,6 +170,7 @@ class Posterior:
             name=self.name,
             precision=precision,
             verify=verify,
+            rows=rows,
         )
 
     @cached_property

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +42,9 @@ class SGLD(StochasticSettings):
     Parameters are those of `StochasticSettings`; `ControlVariateSGLD` has control variates by default.
     """
 
-    dynamics: ClassVar[Dynamics] = Langevin()
+    @property
+    def dynamics(self) -> Dynamics:
+        return Langevin()
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ COMPARE_EXAMPLES = examples(
     "essper compare",
     "essper compare eight_schools --sampler nuts --sampler 'drhmc[stages=2]' --seeds 4",
     "essper compare eight_schools --backend jax",
+    "essper compare simulated_nes-nes --sampler nuts --sampler 'sgld[batch=64]'",
     "essper compare garch-garch11 --database my_posteriordb --budget 20000 --dry-run",
 )
 REPORT_EXAMPLES = examples(
@@ -67,7 +68,12 @@ def compare(
         ),
     ] = None,
     budget: Annotated[
-        int, typer.Option(min=1, help="Gradients per chain, warmup included.")
+        int,
+        typer.Option(
+            min=1,
+            help="Gradients per chain, warmup included; as many gradients of single rows as there are rows "
+            "count as one.",
+        ),
     ] = DEFAULT_BUDGET,
     chains: Annotated[int, typer.Option(min=1, help="Chains per cell.")] = DEFAULT_CHAINS,
     seeds: Annotated[int, typer.Option(min=1, help="Replications; intervals need at least two.")] = 1,
@@ -127,7 +133,7 @@ def compare(
         notice(f"Without reference draws, hence not ranked: {', '.join(unverifiable)}")
 
     if todo:
-        jobs = jobs or (os.cpu_count() if cells[0].platform == "cpu" else 1) or 1
+        jobs = jobs or (os.cpu_count() if {c.platform for c in cells} == {"cpu"} else 1) or 1
         with cell_progress(todo) as listener:
             try:
                 run_cells(todo, out, layers, jobs=jobs, listener=listener)
@@ -173,9 +179,12 @@ def plan_line(cells: Sequence[Cell], todo: Sequence[Cell]) -> str:
 
 
 def _how(cells: Sequence[Cell]) -> str:
-    """What evaluates the densities; one plan has one backend, precision and platform."""
-    cell = cells[0]
-    return f"{cell.backend}, {cell.precision}, on {cell.platform}"
+    """What evaluates the densities: samplers that take minibatches may have another backend than the rest."""
+    backends, precisions, platforms = (
+        " and ".join(dict.fromkeys(key(cell) for cell in cells))
+        for key in (lambda c: c.backend, lambda c: c.precision, lambda c: c.platform)
+    )
+    return f"{backends}, {precisions}, on {platforms}"
 
 
 def _show_plan(cells: Sequence[Cell], todo: Sequence[Cell], as_json: bool) -> None:

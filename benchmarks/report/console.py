@@ -5,7 +5,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..comparison import Comparison, comparison_to_dict
-from .table import COMPACT, Column, interval, table_rows
+from .table import Column, Row, compact_columns, interval, table_rows
 
 _STYLES = {
     "ok": "green",
@@ -20,8 +20,11 @@ _SHORT = {
     "ratio": "ratio to\nbaseline",
     "divergences": "div.",
     "gradients": "gradients\nwarmup + sampling",
+    "b2": "b² of x\nat the end",
+    "w1": "largest W₁\n(noise)",
+    "error_rank": "rank on\nerror",
 }
-_LEAVING = ("gradients", "divergences", "sampling", "rhat", "z", "rank", "ratio")
+_LEAVING = ("gradients", "divergences", "sampling", "rhat", "z", "rank", "ratio", "error_rank", "w1", "b2")
 """Columns that are given up, in this order, where the terminal is too narrow."""
 _GAP = 2
 
@@ -33,20 +36,20 @@ def console_table(comparison: Comparison, width: int = 160) -> Group:
     below. Every text is a `Text`: names such as ``drhmc[stages=2]`` would otherwise be read as markup.
     """
     shown = comparison_to_dict(comparison)
-    rows = table_rows(shown)
+    rows, compact = table_rows(shown), compact_columns(shown)
     widths = {
         column.key: max(
             *(len(line) for line in _title(column).split("\n")), *(len(column.cell(row)) for row in rows)
         )
-        for column in COMPACT
+        for column in compact
     }
-    kept = [column.key for column in COMPACT]
+    kept = [column.key for column in compact]
     for key in _LEAVING:
         if sum(widths[k] + _GAP for k in kept) - _GAP <= width:
             break
         if key in kept:
             kept.remove(key)
-    columns = [column for column in COMPACT if column.key in kept]
+    columns = [column for column in compact if column.key in kept]
 
     parts: list[Table | Text] = []
     for posterior in shown["posteriors"]:
@@ -64,10 +67,10 @@ def console_table(comparison: Comparison, width: int = 160) -> Group:
                 Text(_title(column)), justify=justify, min_width=widths[column.key], no_wrap=True
             )
         mine = [row for row in rows if row["posterior"] == posterior]
-        for row in sorted(mine, key=lambda r: (r["rank"] is None, r["rank"] or 0)):
+        for row in sorted(mine, key=_order):
             # Only the status is coloured by outcome; a figure that does not count is dimmed.
             styles = {"status": _STYLES[row["status"]]}
-            dim = "" if row["status"] == "ok" else "dim"
+            dim = "" if row["status"] == "ok" or row["approximate"] else "dim"
             table.add_row(*(Text(column.cell(row), style=styles.get(column.key, dim)) for column in columns))
         parts += [table, Text("")]
     for overall in shown["overall"]:
@@ -80,9 +83,15 @@ def console_table(comparison: Comparison, width: int = 160) -> Group:
                 )
             )
     parts.extend(Text(note, style="yellow") for note in shown["notes"])
-    if left := [_title(c).replace("\n", " ") for c in COMPACT if c.key not in kept]:
+    if left := [_title(c).replace("\n", " ") for c in compact if c.key not in kept]:
         parts.append(Text(f"Too narrow for: {', '.join(left)} (the report has them).", style="dim"))
     return Group(*parts)
+
+
+def _order(row: Row) -> tuple[bool, int, bool, int]:
+    """Best first: on efficiency, then on error."""
+    rank, error_rank = row["rank"], row["error_rank"]
+    return rank is None, rank or 0, error_rank is None, error_rank or 0
 
 
 def _title(column: Column) -> str:

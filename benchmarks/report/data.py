@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .definitions import METRICS
+from .definitions import ERRORS, METRICS
 from .table import table_rows
 
 _PLAIN = (
@@ -19,12 +19,13 @@ _PLAIN = (
     ("precision", "of the density's arithmetic"),
     ("platform", "where it ran"),
     ("bridgestan", "where the Stan model came from"),
+    ("approximate", "whether the sampler's draws are of another distribution by construction"),
     ("seeds", "seeds of the cells, separated by spaces"),
     ("status", "of the worst cell"),
     ("status_text", "the count of each status where cells differ"),
     ("reason", "why the group is not ranked"),
     ("rank", "on efficiency, within the posterior at equal budget and chains"),
-    ("error_rank", "on b² at the end, within the same"),
+    ("error_rank", "on the largest W₁, within the same"),
     ("gradients_warmup", "gradients of all chains, mean over cells"),
     ("gradients_sampling", "gradients of all chains, mean over cells"),
     ("rhat_max", "largest over parameters and cells"),
@@ -38,6 +39,8 @@ _BOUNDS = (("value", ""), ("low", "_low"), ("high", "_high"))
 CSV_COLUMNS = (
     *_PLAIN,
     *((metric, f"{text}; with .min and .median over parameters") for metric, text in METRICS.items()),
+    *ERRORS.items(),
+    ("floor.METRIC", "of a distance: what draws of the reference's own distribution show"),
     ("METRIC_low, METRIC_high", "the interval of METRIC over seeds, empty with one seed"),
     ("ratio.METRIC", "ratio to the baseline, with _low and _high"),
 )
@@ -69,6 +72,7 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     flat = {name: values[name] for name, _ in _PLAIN}
     for name, estimate in row["metrics"].items():
         flat |= {f"{name}{suffix}": estimate[bound] for bound, suffix in _BOUNDS}
+    flat |= {f"floor.{name}": value for name, value in row["floors"].items()}
     for name, ratio in row["ratios"].items():
         flat |= {f"ratio.{name}{suffix}": ratio["estimate"][bound] for bound, suffix in _BOUNDS}
     return flat

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..distances import PROJECTIONS, STEIN_DRAWS
 from ..gates import FAMILY_WISE_LEVEL, MAX_RHAT, MIN_BULK_ESS_PER_CHAIN
 
 METRICS = {
@@ -16,7 +17,14 @@ METRICS = {
     "ess_tail_per_gradient": "tail ESS per gradient of the sampling phase",
     "ess_bulk_per_second": "bulk ESS per second of the sampling phase",
     "ess_bulk_per_density": "bulk ESS per evaluation of the density, where sampling takes no gradients",
-    "b2_final": "b² at the end, averaged over parameters, of x (mean) and x² (square)",
+}
+ERRORS = {
+    "b2_final.mean": "b² of x at the end, averaged over parameters",
+    "b2_final.square": "b² of x² at the end, averaged over parameters",
+    "w1.average": "W₁ of the marginals in the reference's sd, averaged over parameters",
+    "w1.maximum": "the same, largest over parameters",
+    "sliced_w1": "sliced W₁ of the standardized parameters",
+    "ksd": "kernel Stein discrepancy, 0 where its square is estimated as negative",
 }
 _DEFINITIONS = (
     (
@@ -32,6 +40,20 @@ _DEFINITIONS = (
         "reference draws at its threshold or above. unverified: converged, but without reference draws to "
         "hold it against. failed: the run raised an error. ok: none of these. Only groups whose cells "
         "are all ok are ranked on efficiency; the others are shown, unranked.",
+    ),
+    (
+        "Approximate samplers",
+        "Samplers that say of themselves that their draws are of another distribution than the posterior "
+        "(stochastic-gradient methods with a fixed step size). They are ranked on error, never on "
+        "efficiency, and take part in no ratio, whatever the gates found: effective draws of another "
+        "distribution, however many and however cheap, come no nearer to the posterior. ESS and R-hat are "
+        "kept as diagnostics of the chains; ESS per gradient and per second are left out (“–”).",
+    ),
+    (
+        "Gradients",
+        "Evaluations of the gradient on all data. A method that evaluates gradients of single data rows is "
+        "charged gradients + datum gradients / n with n the number of rows, in budgets, curves and tables; "
+        "cells show the datum gradients themselves, too.",
     ),
     (
         "R-hat",
@@ -79,6 +101,34 @@ _DEFINITIONS = (
         "parameters or at its maximum, against gradients per chain with warmup included. Curves are "
         "medians over seeds, interpolated in log gradients, with the seeds' range shaded. Below the "
         "reference's own noise (dashed) curves cannot be told apart; there, ranks on error tie.",
+    ),
+    (
+        "Rank on error",
+        "By the largest W₁ of a parameter, for all groups that have it, within the posterior at equal budget "
+        "and chains. Unlike b² it sees a spread that is not right, and chains that stay in a mode. "
+        "In each column “best” marks the smallest error; errors below their noise are equal.",
+    ),
+    (
+        "W₁",
+        "Wasserstein-1 distance between the draws of all chains and the reference draws, parameter by "
+        "parameter, in standard deviations of the reference: W₁ = ∫|F⁻¹(u) − G⁻¹(u)| du of the empirical "
+        "distributions. The largest over parameters is shown. In parentheses: the same between two "
+        "halves of the reference (by chain), which is what noise alone makes; the halves being smaller than "
+        "the whole, it is not too small.",
+    ),
+    (
+        "Sliced W₁",
+        f"The mean W₁ over {PROJECTIONS} projections on directions uniform on the sphere (the same for all "
+        "runs), of all compared parameters standardized by the reference's mean and standard deviation. In "
+        "parentheses: between two halves of the reference.",
+    ),
+    (
+        "KSD",
+        "Kernel Stein discrepancy (Gorham and Mackey, 2017, ICML) with the inverse multiquadric kernel "
+        "(1 + r²)^(−1/2) on the unconstrained scale, whitened by the reference's covariance there. KSD² is "
+        f"the U-statistic over at most {STEIN_DRAWS} draws, thinned evenly: its mean is 0 for exact draws; "
+        "KSD is its root, 0 where it is negative. In parentheses: the root of one standard deviation of KSD² "
+        "for as many independent exact draws. Its gradients are no cost of the run.",
     ),
     (
         "Gradients to b²",

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from . import charts
 from .definitions import definitions
 from .plain import OVERALL_TITLES, overall_rows, ranking_line, summary_line
-from .table import COLUMNS, COMPACT, NONE, count, number, rhat, table_rows
+from .table import COLUMNS, ERROR_COLUMNS, NONE, compact_columns, count, error_rows, number, rhat, table_rows
 
 SYMBOLS = {"ok": "✓", "unverified": "?", "not converged": "~", "biased": "✗", "failed": "!"}
 MEANINGS = {
@@ -63,7 +63,9 @@ def render_html(comparison: Mapping[str, Any], records: Sequence[Mapping[str, An
         ranking_line=ranking_line(comparison),
         matrix={(row["posterior"], row["label"]): row for row in rows},
         rows=rows,
-        compact=COMPACT,
+        compact=compact_columns(comparison),
+        errors=ERROR_COLUMNS,
+        compared=error_rows(rows),
         more=[column for column in COLUMNS if column.key == "sampler" or not column.compact],
         overall_titles=OVERALL_TITLES,
         overall=overall_rows(comparison),
@@ -120,11 +122,24 @@ def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     if bias := record.get("bias"):
         limits = f"threshold {number(bias['threshold'])}, {bias['comparisons']} comparisons"
         facts.append(("max |z|", f"{number(bias['max_abs_z'])} ({bias['worst']}; {limits})"))
+    if found := record.get("distances"):
+        facts += _distances(found)
     if reference := record.get("reference"):
         facts.append(("reference", f"{count(reference['draws'])} draws, {reference['source']}"))
         if reference["not_compared"]:
             facts.append(("not compared", ", ".join(reference["not_compared"])))
     return facts
+
+
+def _distances(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    w1, sliced, ksd = found["w1"], found["sliced_w1"], found["ksd"]
+    largest = f"{number(w1['maximum'])} ({w1['worst']}; noise {number(w1['floor']['maximum'])})"
+    noise = f"noise {number(ksd['floor'])}; {count(ksd['draws'])} draws"
+    return [
+        ("largest W₁", largest),
+        ("sliced W₁", f"{number(sliced['value'])} (noise {number(sliced['floor'])})"),
+        ("KSD", ksd["reason"] or f"{number(ksd['value'])} ({noise})"),
+    ]
 
 
 def _cost(record: Mapping[str, Any]) -> dict[str, Any] | None:

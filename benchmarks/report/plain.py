@@ -6,7 +6,7 @@ from typing import Any
 
 from .data import CSV_COLUMNS
 from .definitions import definitions, metric_title
-from .table import COLUMNS, COMPACT, NONE, count, interval, table_rows
+from .table import COLUMNS, ERROR_COLUMNS, NONE, compact_columns, count, error_rows, interval, table_rows
 
 _TEX = {
     "\\": r"\textbackslash{}",
@@ -26,6 +26,7 @@ _TEX = {
     "]": "{]}",
     "–": "--",
     "²": r"\textsuperscript{2}",
+    "₁": r"\textsubscript{1}",
     "∞": r"$\infty$",
     "“": "``",
     "”": "''",
@@ -102,11 +103,15 @@ def render_markdown(comparison: Mapping[str, Any], records: Sequence[Mapping[str
             _markdown_table([c.title for c in COLUMNS], [[c.cell(row) for c in COLUMNS] for row in mine])
         )
         reasons = [
-            f"- {escape_markdown(row['label'])} is not ranked: {row['reason']}"
+            f"- {escape_markdown(row['label'])} is not ranked on efficiency: {row['reason']}"
             for row in mine
             if row["reason"]
         ]
         parts.append("\n".join(reasons))
+        if compared := error_rows(mine):
+            parts.append("### Error against the reference")
+            cells = [[c.cell(row) for c in ERROR_COLUMNS] for row in compared]
+            parts.append(_markdown_table([c.title for c in ERROR_COLUMNS], cells))
     if overall := overall_rows(comparison):
         parts.append(f"## Ratio to {escape_markdown(comparison['baseline'])} over posteriors")
         parts.append(_markdown_table(OVERALL_TITLES, overall))
@@ -120,14 +125,14 @@ def render_markdown(comparison: Mapping[str, Any], records: Sequence[Mapping[str
 def render_latex(comparison: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> str:
     r"""One booktabs table per posterior and one over posteriors, to be ``\input`` into a document."""
     del records  # tables only
-    rows = table_rows(comparison)
+    rows, columns = table_rows(comparison), compact_columns(comparison)
     parts = [
         r"% Tables of an essper report. The preamble needs: \usepackage{booktabs,graphicx}",
     ]
     for index, posterior in enumerate(comparison["posteriors"], start=1):
-        mine = [[c.cell(row) for c in COMPACT] for row in rows if row["posterior"] == posterior]
+        mine = [[c.cell(row) for c in columns] for row in rows if row["posterior"] == posterior]
         caption = f"{posterior}: {summary_line(comparison).split(' · ', 1)[1].replace(' · ', ', ')}."
-        parts.append(_latex_table([c.title for c in COMPACT], mine, caption, f"tab:essper-{index}"))
+        parts.append(_latex_table([c.title for c in columns], mine, caption, f"tab:essper-{index}"))
     if overall := overall_rows(comparison):
         caption = (
             f"Ratio to {comparison['baseline']} over posteriors. {metric_title(comparison['rank_metric'])}."

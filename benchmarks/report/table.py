@@ -1,7 +1,7 @@
 """The table of a comparison: its columns, and how a number is written, once for every format."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,19 +22,47 @@ class Column:
 
 
 def table_rows(comparison: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The groups of a comparison's dictionary, each with its ratios to the baseline by metric."""
+    """The groups of a comparison's dictionary, each with its ratios to the baseline by metric.
+
+    Where several groups of a posterior have an error, ``best`` names those that are the smallest of theirs
+    at equal budget and chains.
+    """
     ratios: dict[tuple[str, str], dict[str, Any]] = {}
     for ratio in comparison["ratios"]:
         ratios.setdefault((ratio["posterior"], ratio["label"]), {})[ratio["metric"]] = ratio
     return [
         {
             **summary,
+            "best": _best(summary, comparison["summaries"]),
             "ratios": ratios.get((summary["posterior"], summary["label"]), {}),
             "rank_metric": comparison["rank_metric"],
             "is_baseline": comparison["baseline"] in (summary["label"], summary["sampler"]),
         }
         for summary in comparison["summaries"]
     ]
+
+
+ERRORS = ("b2_final.mean", "b2_final.square", "w1.maximum", "sliced_w1", "ksd")
+
+
+def _best(summary: Row, summaries: Sequence[Row]) -> list[str]:
+    """The errors in which no other group is better; below the floor of an error all are equal."""
+
+    def error(row: Row, key: str) -> float | None:
+        value, curve = row["metrics"][key]["value"], row["curve"]
+        floor = curve and curve["noise_floor"] if key == "b2_final.mean" else row["floors"].get(key)
+        return None if value is None else max(value, floor or 0.0)
+
+    def terms(row: Row) -> tuple[Any, ...]:
+        return row["posterior"], row["setting"]["budget"], row["setting"]["chains"]
+
+    best = []
+    for key in ERRORS:
+        rivals = [error(row, key) for row in summaries if terms(row) == terms(summary)]
+        known = [value for value in rivals if value is not None]
+        if len(known) > 1 and error(summary, key) == min(known):
+            best.append(key)
+    return best
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -103,6 +131,19 @@ def _metric(key: str, scale: float = 1.0) -> Callable[[Row], str]:
     return lambda row: interval(row["metrics"][key], scale)
 
 
+def _error(key: str) -> Callable[[Row], str]:
+    """An error; of a distance with what noise alone makes, in parentheses; the best are marked."""
+
+    def text(row: Row) -> str:
+        value = interval(row["metrics"][key])
+        if value == NONE:
+            return value
+        noise = f" ({number(row['floors'][key])})" if key in row["floors"] else ""
+        return value + noise + (" best" if key in row["best"] else "")
+
+    return text
+
+
 COLUMNS = (
     Column("rank", "Rank", lambda row: rank_text(row["rank"]), compact=True),
     Column("sampler", "Sampler", lambda row: row["label"], compact=True),
@@ -128,13 +169,37 @@ COLUMNS = (
     Column("square", "ESS of x²/1000 gradients", _metric("ess_square_per_gradient.min", PER_1000)),
     Column("density", "ESS/1000 densities", _metric("ess_bulk_per_density.min", PER_1000)),
     Column("second", "ESS/s", _metric("ess_bulk_per_second.min")),
-    Column("to_b2", "Gradients to b² < threshold", to_b2_text),
-    Column("b2", "b² at the end", _metric("b2_final.mean")),
-    Column("error_rank", "Rank on error", lambda row: rank_text(row["error_rank"])),
     Column("acceptance", "Acceptance", lambda row: number(row["acceptance"])),
     Column("seeds", "Seeds", lambda row: str(len(row["seeds"]))),
 )
 COMPACT = tuple(column for column in COLUMNS if column.compact)
+_NAMES = tuple(column for column in COLUMNS if column.key in ("sampler", "status"))
+_RANK = Column("error_rank", "Rank on error", lambda row: rank_text(row["error_rank"]))
+_B2 = Column("b2", "b² of x at the end", _error("b2_final.mean"))
+_W1 = Column("w1", "largest W₁ (noise)", _error("w1.maximum"))
+ERROR_COLUMNS = (
+    _RANK,
+    *_NAMES,
+    _B2,
+    Column("b2_square", "b² of x² at the end", _error("b2_final.square")),
+    Column("to_b2", "Gradients to b² < threshold", to_b2_text),
+    _W1,
+    Column("sliced_w1", "sliced W₁ (noise)", _error("sliced_w1")),
+    Column("ksd", "KSD (noise)", _error("ksd")),
+)
+"""Errors against the reference: a table of its own."""
+
+
+def compact_columns(comparison: Mapping[str, Any]) -> tuple[Column, ...]:
+    """Where room is short: with the errors, if some sampler is ranked on nothing else."""
+    approximate = any(summary["approximate"] for summary in comparison["summaries"])
+    return (*COMPACT, _B2, _W1, _RANK) if approximate else COMPACT
+
+
+def error_rows(rows: Sequence[Row]) -> list[Row]:
+    """The groups that have been held against a reference, the best of a posterior first."""
+    compared = [row for row in rows if any(row["metrics"][key]["value"] is not None for key in ERRORS)]
+    return sorted(compared, key=lambda row: (row["posterior"], row["error_rank"] or len(rows)))
 
 
 def rhat(value: float | None) -> str:

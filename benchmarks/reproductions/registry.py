@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from .bnn_potential import BNN_POTENTIAL
+from .cold_posterior import COLD_POSTERIOR
 from .drghmc_multiscale import DRGHMC_MULTISCALE
 from .drhmc_funnel import DRHMC_FUNNEL
 from .framework import Reproduction
+from .fsgld import FSGLD
+from .sgld_bias import SGLD_BIAS
 from .step_misspecification import STEP_MISSPECIFICATION
 
 REPRODUCTIONS: dict[str, Reproduction] = {
     reproduction.name: reproduction
-    for reproduction in (DRHMC_FUNNEL, STEP_MISSPECIFICATION, DRGHMC_MULTISCALE)
+    for reproduction in (
+        DRHMC_FUNNEL,
+        STEP_MISSPECIFICATION,
+        DRGHMC_MULTISCALE,
+        BNN_POTENTIAL,
+        SGLD_BIAS,
+        COLD_POSTERIOR,
+        FSGLD,
+    )
 }

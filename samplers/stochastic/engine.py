@@ -6,7 +6,8 @@ that draws do not depend on how the work was cut into calls. The draws of all ch
 sample: a chain of SG-MCMC may well stay in one mode (a mixture over chains).
 
 What a run costs is known beforehand but for the search of a mode, so that the number of steps is what the
-budget leaves. A step whose result is not finite is not taken, and counted as divergent.
+budget leaves. Where a step comes out as not finite, the chain goes back to where it was a step before, which
+is counted as divergent. The density is never evaluated: what it forbids by its value alone is not seen.
 """
 
 from __future__ import annotations
@@ -92,6 +93,8 @@ class Chains(NamedTuple):
 
     keys: Array
     position: Array
+    before: Array
+    """The position one step earlier: where a chain goes back to from where its gradient is not finite."""
     estimator: Any
     dynamics: Any
     divergent: Array
@@ -192,14 +195,16 @@ class _Together:
         self._run = functools.partial(programs.run, clock, problem)
         self._settings = settings
         ends = np.cumsum(group_sizes("lockstep", len(keys)))[:-1]
-        parts = zip(jnp.split(_sharded(keys), ends), jnp.split(_sharded(positions), ends), strict=True)
-        self._groups: list[Chains] = [programs.begin(clock, problem, *part) for part in parts]
+        parts = zip(jnp.split(keys, ends), jnp.split(positions, ends), strict=True)
+        begun = (programs.begin(clock, problem, *map(_sharded, part)) for part in parts)
+        self._groups: list[Chains] = [jax.tree.map(_sharded, group) for group in begun]
 
     def advance(self, first: int, every: int, count: int) -> tuple[np.ndarray, np.ndarray]:
         """``count`` draws, each after ``every`` steps: ``f[draw, chain, dim]``, and the steps not taken."""
         numbers = np.int64(first), np.int64(every), np.int64(count)
         results = list(self._map(lambda group: self._run(group, self._settings, *numbers), self._groups))
-        self._groups = [group for group, _, _ in results]
+        # Compiled programs take what is sharded as it was when they were compiled: all leaves alike.
+        self._groups = [jax.tree.map(_sharded, group) for group, _, _ in results]
         draws = np.concatenate([np.asarray(x)[:count] for _, x, _ in results], axis=1)
         return draws, np.concatenate([np.asarray(x)[:count] for _, _, x in results], axis=1)
 
@@ -231,7 +236,7 @@ def _begin(
     def one(key: Array, position: Array) -> Chains:
         first, second = jax.random.split(jax.random.fold_in(key, 1))
         own = estimator.start(problem, first, position), dynamics.start(second, position)
-        return Chains(key, position, *own, jnp.int32(0))
+        return Chains(key, position, position, *own, jnp.int32(0))
 
     return jax.vmap(one)(keys, positions)
 
@@ -267,9 +272,14 @@ def _run(
             dynamics_state, position = dynamics.step(moves, chain.dynamics, chain.position, gradient, how)
             (estimator_state,) = states
             good = jnp.all(jnp.isfinite(position))
-            moved = Chains(chain.keys, position, estimator_state, dynamics_state, chain.divergent)
-            stayed = chain._replace(divergent=chain.divergent + 1)
-            return jax.tree.map(lambda new, old: jnp.where(good, new, old), moved, stayed)
+            moved = chain._replace(
+                position=position,
+                before=chain.position,
+                estimator=estimator_state,
+                dynamics=dynamics_state,
+            )
+            back = chain._replace(position=chain.before, divergent=chain.divergent + 1)
+            return jax.tree.map(lambda new, old: jnp.where(good, new, old), moved, back)
 
         return jax.vmap(one)(chains)
 
@@ -311,7 +321,9 @@ def _sharded(leaf: Array) -> Array:
     devices = jax.local_devices()
     if len(devices) == 1 or len(leaf) % len(devices):
         return leaf
-    mesh = jax.make_mesh((len(devices),), ("chains",), devices=devices)
+    # Left to the compiler: explicit axes do not mix with what programs make themselves.
+    automatic = (jax.sharding.AxisType.Auto,)
+    mesh = jax.make_mesh((len(devices),), ("chains",), automatic, devices=devices)
     return jax.device_put(leaf, jax.NamedSharding(mesh, jax.P("chains")))
 
 

@@ -18,9 +18,10 @@ def make_record(
 ) -> dict[str, Any]:
     """A record whose figures follow from the least bulk ESS, `ess`, at 20000 + 80000 gradients.
 
-    `changes` replace top-level entries (None among them).
+    `changes` replace top-level entries (None among them). An approximate sampler has no ESS per cost.
     """
     gradient_free = changes.pop("gradient_free", False)
+    approximate = changes.get("approximate", False)
     biased = status == "biased"
     record = _identity(posterior, sampler, seed, status) | {
         "layout": "independent",
@@ -50,7 +51,7 @@ def make_record(
             "integration_time": None,
             "stuck_chains": 0,
         },
-        "efficiency": _efficiency(ess, gradient_free),
+        "efficiency": _efficiency(ess, gradient_free, approximate),
         "bias": {
             "max_abs_z": 9.25 if biased else 1.75 + 0.25 * seed,
             "worst": "sd of tau",
@@ -67,12 +68,13 @@ def make_record(
             "not_compared": [],
         },
         "error_curve": make_curve(seed, max(ess, 1.0), 0.03 if biased else 0.0),
+        "distances": _distances(0.3 if biased else 0.03, (1000 / max(ess, 1.0)) ** 0.5),
         "gradients_to_b2": {"threshold": 0.01, "mean": 9000.0, "square": None if biased else 12000.0},
         "parameters": _parameters(ess),
         "warnings": [],
     }
     if status == "unverified":
-        record |= dict.fromkeys(("bias", "reference", "error_curve", "gradients_to_b2"))
+        record |= dict.fromkeys(("bias", "reference", "error_curve", "gradients_to_b2", "distances"))
         compared = [field for field in record["parameters"] if field.startswith(("reference_", "z_"))]
         record["parameters"] |= {field: [None, None] for field in compared}
     return record | changes
@@ -113,6 +115,7 @@ def _identity(posterior: str, sampler: str, seed: int, status: str) -> dict[str,
         "error": None,
         "posterior": posterior,
         "sampler": {"name": name, "label": sampler, "config": {"label": sampler, "target_acceptance": 0.8}},
+        "approximate": False,
         "seed": seed,
         "chains": 4,
         "budget": 100000,
@@ -134,10 +137,31 @@ def _cost(evaluations: int, gradient_free: bool) -> dict[str, int]:
         "densities": evaluations if gradient_free else 0,
         "datum_gradients": 0,
         "conditional_draws": evaluations if gradient_free else 0,
+        "communications": 0,
     }
 
 
-def _efficiency(ess: float, gradient_free: bool) -> dict[str, dict[str, float | None]]:
+def _distances(size: float, times: float) -> dict[str, Any]:
+    return {
+        "w1": {
+            "average": size / 2,
+            "maximum": size if size > 0.1 else size * times,
+            "worst": "tau",
+            "floor": {"average": 0.01, "maximum": 0.02},
+        },
+        "sliced_w1": {"value": size / 3, "floor": 0.015, "projections": 100},
+        "ksd": {
+            "value": size / 4,
+            "floor": 0.04,
+            "squared": size**2 / 16,
+            "squared_error": 0.0016,
+            "draws": 1000,
+            "reason": None,
+        },
+    }
+
+
+def _efficiency(ess: float, gradient_free: bool, approximate: bool) -> dict[str, dict[str, float | None]]:
     least = {
         "ess_bulk": ess,
         "ess_tail": 0.8 * ess,
@@ -151,7 +175,9 @@ def _efficiency(ess: float, gradient_free: bool) -> dict[str, dict[str, float | 
         "ess_bulk_per_density": ess / 80000 if gradient_free else None,
     }
     return {
-        name: {"min": value, "median": None if value is None else 1.5 * value}
+        name: dict.fromkeys(("min", "median"))
+        if value is None or (approximate and "_per_" in name)
+        else {"min": value, "median": 1.5 * value}
         for name, value in least.items()
     }
 

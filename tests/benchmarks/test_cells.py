@@ -5,12 +5,14 @@ import json
 import os
 import subprocess
 import sys
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import pytest
 from essper.benchmarks.cells import Cell, plan
-from essper.benchmarks.specs import parse_spec
+from essper.benchmarks.specs import SAMPLERS, SamplerSpec, parse_spec
+from essper.models.factorization import FactorizationError
 
 CELL = Cell("some-posterior", "a" * 16, "b" * 16, parse_spec("hmc[jitter=0.1]"), 0, 1000, 4, "stanli")
 CHANGES: dict[str, Any] = {
@@ -136,6 +138,72 @@ def test_a_plan_settles_backend_and_platform(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert settled() == ("jax", "float64", "gpu")
     assert settled(backend="bridgestan") == ("bridgestan", "float64", "cpu")
+
+
+@dataclasses.dataclass(frozen=True)
+class Batched:
+    """A sampler that takes minibatches."""
+
+    batch: int = 64
+    rows: str | None = None
+
+    approximate: ClassVar[bool] = True
+    needs_rows: ClassVar[bool] = True
+
+
+class Program(NamedTuple):
+    """A posterior with a file for its program."""
+
+    name: str
+    path: Path
+    has_reference: bool = False
+
+    def program_path(self) -> Path:
+        return self.path
+
+    def program(self) -> str:
+        return self.path.read_text()
+
+    def data_text(self) -> str:
+        return "{}"
+
+
+@pytest.fixture
+def batched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """Plans of NUTS and a sampler that takes minibatches, on a posterior with two sizes or with none."""
+    monkeypatch.setitem(SAMPLERS, "batched", Batched)
+    sizes = "data { int N; int K; vector[N] y; vector[K] z; }"
+    texts = {"rows": f"{sizes} parameters {{ real m; }} model {{ y ~ normal(m, 1); }}"}
+    texts["none"] = "data { real y; } parameters { real m; } model { y ~ normal(m, 1); }"
+
+    def planned(which: str, rows: str | None = None, **options: Any) -> list[Cell]:
+        path = tmp_path / f"{which}.stan"
+        path.write_text(texts[which])
+        specs = [parse_spec("nuts"), SamplerSpec("batched", Batched(rows=rows))]
+        posteriors: Any = [Program(which, path)]
+        return plan(posteriors, specs, seeds=1, budget=1, chains=1, **options)
+
+    return planned
+
+
+def test_minibatches_get_the_lowered_program_and_the_others_what_was_asked_for(batched: Any):
+    nuts, cell = batched("rows")
+    assert [(c.spec.name, c.backend, c.platform) for c in (nuts, cell)] == [
+        ("nuts", "bridgestan", "cpu"),
+        ("batched", "jax", "cpu"),
+    ]
+    assert [c.description()["approximate"] for c in (nuts, cell)] == [False, True]
+    assert [c.backend for c in batched("rows", backend="jax")] == ["jax", "jax"]
+    with pytest.raises(ValueError, match=r"batched takes minibatches .* use --backend jax, or auto"):
+        batched("rows", backend="bridgestan")
+
+
+def test_a_posterior_without_rows_is_refused_before_anything_runs(batched: Any):
+    assert len(batched("rows", rows="K")) == 2
+    with pytest.raises(FactorizationError, match="M is no int among the data; give rows=N or rows=K"):
+        batched("rows", rows="M")
+    with pytest.raises(FactorizationError, match=r"none has no rows of data .* leave the posterior out"):
+        batched("none")
 
 
 def test_program_and_data_do_not_run_into_each_other():

@@ -196,6 +196,55 @@ def test_errors_below_the_noise_of_the_reference_tie():
     assert [find(comparison, label).error_rank for label in ("nuts", "hmc", "sgld")] == [1, 1, 3]
 
 
+def test_approximate_samplers_are_ranked_on_error_and_nothing_else():
+    jax = {"approximate": True, "backend": "jax (lowered, float64)"}
+    records = [
+        make_record(sampler="hmc", ess=500.0),
+        make_record(sampler="nuts", ess=1000.0),
+        make_record(sampler="asgld", ess=9e4, **jax),  # passes the gates
+        make_record(sampler="sgld", status="biased", **jax),
+        make_failure(sampler="sghmc", approximate=True, backend="jax"),
+    ]
+    comparison = compare(records)
+    # One table, although minibatches need another backend: no label says so.
+    assert set(comparison.labels) == {"hmc", "nuts", "asgld", "sgld", "sghmc"}
+    ranks = {summary.label: (summary.rank, summary.error_rank) for summary in comparison.summaries}
+    assert ranks == {
+        "nuts": (1, 2),
+        "hmc": (2, 3),
+        "asgld": (None, 1),
+        "sgld": (None, 4),
+        "sghmc": (None, None),
+    }
+    reasons = {label: find(comparison, label).reason for label in ("asgld", "sgld", "sghmc")}
+    assert reasons == dict.fromkeys(("asgld", "sgld"), "approximate: ranked on error") | {
+        "sghmc": "a run failed"
+    }
+    assert {one.label for one in comparison.ratios} == {"hmc"}
+    assert [one.label for one in comparison.overall if one.metric == WITH_WARMUP] == ["hmc"]
+    assert compare(records, baseline="sgld").ratios == ()
+    assert compare([records[2], records[0]]).baseline == "hmc"
+
+
+def test_a_backend_of_its_own_sets_an_approximate_sampler_apart_from_itself():
+    records = [
+        make_record(sampler="nuts", seed=seed, backend=one) for seed, one in enumerate(("jax", "bridgestan"))
+    ]
+    records += [make_record(sampler="sgld", backend="jax", approximate=True)]
+    labels = compare(records).labels
+    assert set(labels) == {"nuts (backend jax)", "nuts (backend bridgestan)", "sgld"}
+
+
+def test_distances_are_summarised_with_their_floors():
+    records = [make_record(ess=1000.0, seed=0), make_record(seed=1, distances=None)]
+    (summary,) = compare(records).summaries
+    assert summary.metrics["w1.maximum"].values == (0.03,)
+    assert summary.floors == {"w1.average": 0.01, "w1.maximum": 0.02, "sliced_w1": 0.015, "ksd": 0.04}
+    (summary,) = compare([make_record(distances=None)]).summaries
+    assert summary.metrics["ksd"].value is None
+    assert set(summary.floors.values()) == {None}
+
+
 def test_gradients_to_b2_are_averaged_only_where_every_seed_got_there():
     reached = {"threshold": 0.01, "mean": 4000.0, "square": 9000.0}
     missed = {"threshold": 0.01, "mean": 9000.0, "square": None}

@@ -1,5 +1,6 @@
 """Cells in processes: crashes, kills, interruption and resumption."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -7,14 +8,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any, ClassVar
 
+import essper.models
 import numpy as np
 import pytest
 import xarray
 from essper.benchmarks.cells import Cell, plan
 from essper.benchmarks.execution import missing_cells, run_cells
-from essper.benchmarks.specs import parse_spec
+from essper.benchmarks.specs import SAMPLERS, SamplerSpec, parse_spec
 from essper.benchmarks.store import cell_folder, has_cell, load_records
+from essper.benchmarks.worker import Task, run_task
+from essper.models.factorization import FactorizationError
 from essper.posteriordb_adapter import PosteriorDatabase
 
 NAME = "eight_schools-eight_schools_noncentered"
@@ -175,3 +180,28 @@ def test_an_error_becomes_a_failed_record_with_its_traceback(tmp_path: Path) -> 
     assert "no initial position" in record["error"]["message"]
     assert "never" in record["error"]["message"]  # what Stan said
     assert "Traceback" in record["error"]["traceback"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Batched:
+    """A sampler that takes minibatches, of which no more than that is asked."""
+
+    rows: str | None = None
+
+    needs_rows: ClassVar[bool] = True
+
+
+@pytest.mark.parametrize(("rows", "asked"), [(None, "auto"), ("N", "N")])
+def test_minibatches_are_of_rows_that_the_sampler_names(rows, asked, tmp_path, monkeypatch):
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise FactorizationError(f"no sum over {options['rows']} by {arguments[2]}")
+
+    monkeypatch.setitem(SAMPLERS, "batched", Batched)
+    monkeypatch.setattr(essper.models, "from_stan", refuse)
+    posterior = PosteriorDatabase().posterior("simulated_kidiq-kidscore_momiq")
+    spec = SamplerSpec("batched", Batched(rows))
+    (cell,) = plan([posterior], [spec], seeds=1, budget=10, chains=1)
+    assert run_task(Task(cell, (), tmp_path)).status == "failed"
+    (record,) = load_records(tmp_path)
+    assert record["error"]["type"] == "FactorizationError"
+    assert record["error"]["message"] == f"no sum over {asked} by jax"

@@ -6,18 +6,18 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
 import pytest
 import records as factory
-from essper.benchmarks import metrics
+from essper.benchmarks import distances, metrics
 from essper.benchmarks.cells import Cell
 from essper.benchmarks.records import Reference, failed_record, finite, make_record
-from essper.benchmarks.specs import parse_spec
+from essper.benchmarks.specs import SAMPLERS, SamplerSpec, parse_spec
 from essper.models import from_stan
-from essper.samplers import Budget
+from essper.samplers import Budget, Cost
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "records.md"
 FREE = ("sampler.config", "versions")
@@ -36,7 +36,8 @@ def run():
 def reference(run):
     draws = np.random.default_rng(0).normal(0, [1, 2, 4], (4, 1000, 3))
     names, columns = list(run.target.param_names), np.arange(3)
-    return Reference("gaussian", "exact", "0" * 16, names, columns, [], draws, metrics.moments(draws))
+    moments, some = metrics.moments(draws), distances.thinned(draws)
+    return Reference("gaussian", "exact", "0" * 16, names, columns, [], draws, moments, some)
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +103,77 @@ def test_errors_are_held_against_the_reference(record, run, reference):
     pairs = zip(curve["gradients"], curve["b2_mean"]["maximum"], strict=True)
     if reached["mean"] is not None:
         assert all(error < 0.01 for gradients, error in pairs if gradients >= reached["mean"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Approximate:
+    """Of which nothing is asked but what it says of itself."""
+
+    approximate: ClassVar[bool] = True
+
+
+def test_gradients_of_rows_count_for_their_share(run, record, reference, monkeypatch):
+    """The same run, had it evaluated 8 rows of 100 wherever it evaluated a gradient."""
+
+    def of_rows(cost: Cost) -> Cost:
+        return cost._replace(gradients=0 * cost.gradients, datum_gradients=8 * cost.gradients)
+
+    monkeypatch.setitem(SAMPLERS, "approximate", Approximate)
+    cell = dataclasses.replace(CELL, spec=SamplerSpec("approximate", Approximate()))
+    batched = dataclasses.replace(
+        run,
+        rows=100,
+        info=run.info._replace(cost=of_rows(run.info.cost)),
+        warmup=of_rows(run.warmup),
+        sampling=of_rows(run.sampling),
+    )
+    found, share = make_record(cell, batched, reference), 0.08
+    assert (record["approximate"], found["approximate"]) == (False, True)
+    assert type(record["cost"]["sampling"]["gradients"]) is int
+    for phase in ("warmup", "sampling"):
+        gradients = record["cost"][phase]["gradients"]
+        assert found["cost"][phase]["gradients"] == pytest.approx(share * gradients)
+        assert found["cost"][phase]["datum_gradients"] == 8 * gradients
+        assert found["cost"][phase]["communications"] == 0
+        assert found["cost"]["per_chain"][phase] == pytest.approx(
+            share * np.array(record["cost"]["per_chain"][phase])
+        )
+    gradients = np.array(record["error_curve"]["gradients"])
+    assert found["error_curve"]["gradients"] == pytest.approx(share * gradients)
+    assert found["error_curve"]["b2_mean"] == record["error_curve"]["b2_mean"]
+    rates = {name: values for name, values in found["efficiency"].items() if "_per_" in name}
+    assert len(rates) == 6
+    assert all(set(values.values()) == {None} for values in rates.values())
+    assert found["efficiency"]["ess_bulk"] == record["efficiency"]["ess_bulk"]
+    for same in ("status", "diagnostics", "bias", "distances", "parameters"):
+        assert found[same] == record[same]
+    approximate = dataclasses.replace(batched, rows=None)
+    assert make_record(cell, approximate, reference)["cost"]["sampling"]["gradients"] == 0
+
+
+def test_distances_tell_a_shift_and_a_spread_from_noise(run, record, reference):
+    noise, before = record["distances"], run.target.counter.read()
+    assert noise["w1"]["maximum"] < 4 * noise["w1"]["floor"]["maximum"]
+    assert noise["sliced_w1"]["value"] < 4 * noise["sliced_w1"]["floor"]
+    assert abs(noise["ksd"]["squared"]) < 6 * noise["ksd"]["squared_error"]  # the draws are not independent
+    assert noise["ksd"]["draws"] == 1000
+    assert noise["ksd"]["reason"] is None
+    wide = dataclasses.replace(run, draws=run.draws * [1.0, 1.5, 1.0])
+    found = make_record(CELL, wide, reference)
+    assert found["distances"]["w1"]["worst"] == "x[2]"
+    # W₁ of two centred normal distributions is the difference of their sds times E|z|.
+    assert found["distances"]["w1"]["maximum"] == pytest.approx(0.5 * np.sqrt(2 / np.pi), rel=0.2)
+    assert found["distances"]["ksd"]["value"] > 3 * found["distances"]["ksd"]["floor"]
+    assert found["error_curve"]["b2_mean"]["average"][-1] < 0.01  # which sees nothing
+    assert found["cost"] == record["cost"]
+    assert run.target.counter.read().gradients > before.gradients  # of which the cost says nothing
+
+
+def test_without_an_unconstrained_reference_there_is_no_stein_discrepancy(run, reference):
+    found = make_record(CELL, run, reference._replace(unconstrained=None, unmapped="no way"))
+    assert found["distances"]["ksd"]["reason"] == "no way"
+    assert found["distances"]["ksd"]["value"] is found["distances"]["ksd"]["floor"] is None
+    assert found["distances"]["w1"]["maximum"] > 0
 
 
 def test_every_key_is_documented_and_every_documented_key_exists(record):

@@ -133,6 +133,37 @@ def test_the_terminal_shows_the_same_numbers_without_reading_markup():
     assert "over 1 of 2 posteriors" in text
 
 
+def test_approximate_samplers_show_their_errors_and_the_best_is_marked(tmp_path):
+    records = [make_record(sampler="hmc", ess=2000.0), make_record(sampler="nuts", ess=1000.0)]
+    records.append(make_record(sampler="sgld", status="biased", approximate=True))
+    texts = read(write_report(records, tmp_path))
+    (rows,) = Tables(texts["html"]).rows.values()
+    sgld, best = rows["sgld"], rows["hmc"]["b2"]
+    assert best.endswith(" best")
+    assert " best" not in rows["nuts"]["b2"] + "".join(sgld.values())
+    # Both exact samplers are as good as noise lets one tell.
+    assert [rows[label]["ksd"] for label in ("hmc", "nuts")] == ["0.00750 (0.0400) best"] * 2
+    assert [sgld[column] for column in ("with_warmup", "second", "ratio", "rank")] == ["–"] * 4
+    assert (sgld["w1"], sgld["sliced_w1"], sgld["ksd"]) == (
+        "0.300 (0.0200)",
+        "0.100 (0.0150)",
+        "0.0750 (0.0400)",
+    )
+    assert [rows[label]["error_rank"] for label in ("hmc", "nuts", "sgld")] == ["1", "2", "3"]
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(console_table(compare(records), 200))
+    text = console.export_text()
+    for shown in (text, texts["md"], texts["tex"]):
+        assert best in shown
+        assert sgld["b2"] in shown
+    for text in (texts["html"], texts["md"]):
+        assert "sgld" in text.split("approximate: ranked on error")[0]
+        assert "come no nearer to the posterior" in text
+    (line,) = [one for one in csv.DictReader(io.StringIO(texts["csv"])) if one["label"] == "sgld"]
+    assert (line["approximate"], line["w1.maximum"], line["floor.w1.maximum"]) == ("True", "0.3", "0.02")
+    assert line["ess_bulk_per_gradient.min"] == line["ratio.ess_bulk_per_gradient.min"] == ""
+
+
 def test_a_narrow_terminal_loses_columns_and_says_which_but_cuts_no_number():
     comparison = compare(typical_records())
     console = Console(width=90, record=True, file=io.StringIO())
@@ -192,7 +223,9 @@ def test_names_are_escaped_everywhere(tmp_path):
     assert {row["posterior"] for row in rows} == {"'" + NASTY}
     assert "<script>" not in texts["md"]
     table = [line for line in texts["md"].splitlines() if line.startswith("| ")]
-    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table}) <= 2  # figures, and over posteriors
+    assert (
+        len({len(re.findall(r"(?<!\\)\|", line)) for line in table}) <= 3
+    )  # figures, errors, and over posteriors
     assert r"50\%\_of \& \$y\textasciicircum{}2\$ \{z\}" in texts["tex"]
     assert r"\textbackslash{}end" in texts["tex"]
 
@@ -200,7 +233,8 @@ def test_names_are_escaped_everywhere(tmp_path):
 def test_latex_compiles(tmp_path):
     if shutil.which("pdflatex") is None:
         pytest.skip("pdflatex is not installed")
-    write_report([*typical_records(), make_record(NASTY, NASTY)], tmp_path, formats=("tex",))
+    records = [*typical_records(), make_record(NASTY, NASTY), make_record(NASTY, "sgld", approximate=True)]
+    write_report(records, tmp_path, formats=("tex",))
     packages = r"\usepackage{booktabs,graphicx}"
     document = rf"\documentclass{{article}}{packages}\begin{{document}}\input{{report}}\end{{document}}"
     (tmp_path / "document.tex").write_text(document)

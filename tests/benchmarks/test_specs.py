@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pickle
 import typing
+from typing import ClassVar, Literal
 
 import pytest
 from essper.benchmarks.specs import SAMPLERS, SpecError, from_config, parse_spec
@@ -104,6 +105,49 @@ def test_options_of_nested_configurations_reach_them():
 def test_errors_say_what_there_is(text, message):
     with pytest.raises(SpecError, match=message):
         parse_spec(text)
+
+
+@dataclasses.dataclass(frozen=True)
+class Minibatches:
+    batch: int = 64
+    estimator: Literal["minibatch", "svrg"] = "minibatch"
+    step_size: float | None = None
+    epochs: Literal[1, 2] | None = None
+    rows: str | None = None
+
+    approximate: ClassVar[bool] = True
+    needs_rows: ClassVar[bool] = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Reduced(Minibatches):
+    estimator: Literal["minibatch", "svrg"] = "svrg"
+
+
+@pytest.fixture
+def minibatches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SAMPLERS, "some-sg", Minibatches)
+    monkeypatch.setitem(SAMPLERS, "some-sg-vr", Reduced)
+
+
+@pytest.mark.usefixtures("minibatches")
+def test_flat_configurations_and_aliases_with_other_defaults():
+    spec = parse_spec("some-sg[batch=10, step_size=1e-4, epochs=2, rows=N, estimator=svrg]")
+    assert spec.sampler == Minibatches(10, "svrg", 1e-4, 2, "N")
+    assert parse_spec(spec.label) == from_config("some-sg", spec.config) == spec
+    assert parse_spec("some-sg-vr[step_size=none,epochs=None,rows=none]").label == "some-sg-vr"
+    assert parse_spec("some-sg-vr[estimator=minibatch]").label == "some-sg-vr[estimator=minibatch]"
+    with pytest.raises(SpecError, match="epochs='3': give one of 1, 2"):
+        parse_spec("some-sg[epochs=3]")
+
+
+@pytest.mark.usefixtures("minibatches")
+def test_a_spec_knows_what_its_sampler_needs():
+    spec = parse_spec("some-sg")
+    assert (spec.approximate, spec.needs_rows, spec.rows) == (True, True, "auto")
+    assert parse_spec("some-sg[rows=K]").rows == "K"
+    nuts = parse_spec("nuts")
+    assert (nuts.approximate, nuts.needs_rows, nuts.rows) == (False, False, None)
 
 
 @pytest.mark.parametrize("name", sorted(SAMPLERS))

@@ -18,6 +18,7 @@ from essper.samplers import (
     WindowedAdaptation,
 )
 from essper.samplers.adaptation import Tuning
+from essper.samplers.mala import MALA
 from essper.samplers.metrics import make_metric
 from stan_programs import rejecting_posterior
 
@@ -42,6 +43,7 @@ SAMPLERS = {
     "DR-G-HMC K=2 always dense": DelayedRejectionGeneralizedHMC(
         stages=2, retry="always", damping=0.5, transitions=1, trajectory=SHORT, adaptation=DENSE
     ),
+    "MALA": MALA(),
 }
 
 

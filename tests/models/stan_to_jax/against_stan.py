@@ -75,7 +75,9 @@ def stan_values_and_gradients(model: Any, points: np.ndarray) -> tuple[np.ndarra
 def compare(evaluated: Pair, points: np.ndarray) -> Comparison:
     """Both evaluated at the points; the lowered density compiled once, under ``vmap``."""
     values, gradients = stan_values_and_gradients(evaluated.stan, points)
-    compiled = jax.jit(jax.vmap(jax.value_and_grad(evaluated.lowered.log_density)))
+    # As a target has it: interpreted once, by `jit`, and not under each of the transformations.
+    log_density = jax.jit(evaluated.lowered.log_density)
+    compiled = jax.jit(jax.vmap(jax.value_and_grad(log_density)))
     got_values, got_gradients = (np.asarray(out) for out in compiled(points))
     finite = np.isfinite(values) & np.isfinite(gradients).all(1)
     got_finite = np.isfinite(got_values) & np.isfinite(got_gradients).all(1)
