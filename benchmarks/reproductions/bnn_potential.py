@@ -59,7 +59,7 @@ class PotentialPlan:
     batch: int = 8
     inflation: float = 0.5
     """What SG-MCMC's step size allows in the stiffest direction; see `Schedule`."""
-    seeds: int = 4
+    seeds: int = 8
     study: Study = field(default_factory=Study)
 
 
@@ -233,6 +233,6 @@ BNN_POTENTIAL = Reproduction(
         " using deep ensembles, NeurIPS; arXiv 1612.01474",
     ),
     default=PotentialPlan(),
-    full=PotentialPlan(gradients=100_000, seeds=8),
+    full=PotentialPlan(gradients=100_000, seeds=16),
     run=run,
 )
