@@ -111,8 +111,8 @@ class Run:
     layout: str
     """How the chains ran together: ``"lockstep"``, ``"masked"`` or ``"independent"`` (`layouts`)."""
     tuning: dict[str, np.ndarray]
-    """What all chains sampled with: ``step_size`` ``f[]``, ``inverse_mass_matrix``, and the
-    ``integration_time`` ``f[]`` where warmup looked for one."""
+    """What all chains sampled with: ``step_size`` ``f[]``; of samplers with a warmup ``inverse_mass_matrix``,
+    and the ``integration_time`` ``f[]`` where warmup looked for one."""
     warnings: tuple[str, ...] = ()
     rows: int | None = None
     """Data rows, for methods that count gradients of single rows: n of them cost as much as one gradient."""

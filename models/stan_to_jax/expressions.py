@@ -292,12 +292,15 @@ def _density(run: Interpreter, name: str, arguments: Sequence[Value]) -> tuple[d
 def increment_target(run: Interpreter, node: Expression, level: Level | None) -> None:
     """``target += node``; of a density each term for itself, so that what all rows share is one number."""
     if isinstance(node, Call) and _is_density(node.name):
+        # Evaluated once: arguments may themselves add to the target, by functions that end in _lp.
         arguments = [argument_value(run, argument, level) for argument in node.arguments]
         if find_function(run, node.name, arguments) is None:
             found, drop = _density(run, node.name, arguments)
             run.add_density(found, drop=drop, level=level)
-            return
-    run.add_target(evaluate(run, node, level), level)
+        else:
+            run.add_target(run.call_own(node.name, node.name, arguments, level), level)
+    else:
+        run.add_target(evaluate(run, node, level), level)
 
 
 def _solve_ode(run: Interpreter, node: Call, level: Level | None) -> Value:

@@ -16,7 +16,8 @@ class Gradients:
     Parameters
     ----------
     batch : rows in a minibatch, m.
-    estimator : ``"minibatch"``, ``"control-variates"`` (about the mode) or ``"svrg"``; see `estimators`.
+    estimator : ``"minibatch"``, ``"control-variates"`` (about where the chain starts, which is worth its cost
+        at a mode) or ``"svrg"``; see `estimators`.
     epoch : steps between two snapshots of SVRG; None for n/m, a pass over the data.
     likelihood_temperature : T of the likelihood alone: samples prior × likelihood^(1/T).
     rows : what counts the rows of a Stan program's data, as ``"N"``; None for the only size that does.

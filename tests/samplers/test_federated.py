@@ -4,8 +4,9 @@ import functools
 import itertools
 import json
 from dataclasses import asdict, replace
+from typing import Any
 
-import essper.models  # noqa: F401
+import essper.models  # noqa: F401  (float64)
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -341,7 +342,8 @@ def test_specs_reach_every_setting_and_survive_json(monkeypatch: pytest.MonkeyPa
     )
     assert spec.sampler == wanted
     assert specs.parse_spec(spec.label) == spec
-    given = specs.SamplerSpec("fsgld", FederatedSGLD(members=[[0, 1], np.array([2])]))  # type: ignore[arg-type]
+    nested: Any = [[0, 1], np.array([2])]  # any nesting of sequences, kept as tuples
+    given = specs.SamplerSpec("fsgld", FederatedSGLD(members=nested))
     assert given.sampler.members == ((0, 1), (2,))
     hash(given.sampler)
     for one in (spec, given):

@@ -72,6 +72,8 @@ model {
   lp1 = shifted_lp(mu);
   target += lp1;
   for (i in 1:N) target += 0.1 * shifted_lp(x[i]);
+  target += scaled_lpdf(shifted_lp(mu) | mu, 3);            // arguments that add to the target, once
+  target += normal_lpdf(shifted_lp(mu) | mu, s);
   check(x);
   target += 0.01 * sigma(mu);
 }
