@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from .curves import Curve, common_curve
 from .estimates import CONFIDENCE, Estimate, estimate, ratio
 from .grouping import SHARED_SETTINGS, Group, Record, group_cells
 
@@ -53,19 +54,6 @@ NO_RANK_METRIC = "takes no gradients: see ESS per density evaluation"
 
 # Ranks and ratios need these to agree.
 EQUAL_TERMS = ("budget", "chains")
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Error against gradients per chain (warmup included): median, low and high over seeds.
-
-    `series` has "mean.average", "mean.maximum", "square.average" and "square.maximum": b² of x and of x².
-    """
-
-    gradients: tuple[float, ...]
-    series: Mapping[str, Mapping[str, tuple[float | None, ...]]]
-    noise_floor: float | None
-    seeds: int
 
 
 @dataclass(frozen=True)
@@ -254,7 +242,7 @@ def _summarise(group: Group, confidence: float) -> Summary:
         rhat_max=over(max, "diagnostics", "rhat_max"),
         acceptance=over(_mean, "diagnostics", "acceptance"),
         max_abs_z=over(max, "bias", "max_abs_z"),
-        curve=_curve([cell["error_curve"] for cell in cells if cell.get("error_curve")]),
+        curve=common_curve([cell["error_curve"] for cell in cells if cell.get("error_curve")]),
     )
 
 
@@ -283,40 +271,6 @@ def _gradients_to_b2(cells: Sequence[Record], confidence: float) -> dict[str, An
         complete = estimate(reached, confidence) if len(reached) == len(tried) else Estimate()
         result[moment] = {"reached": len(reached), "estimate": complete}
     return result
-
-
-def _curve(curves: Sequence[Record]) -> Curve | None:
-    """Median and range over seeds on a common grid, each curve interpolated linearly in log gradients."""
-    if not curves:
-        return None
-    start = max(curve["gradients"][0] for curve in curves)
-    end = min(curve["gradients"][-1] for curve in curves)
-    if end < start:
-        return None
-    grid = np.array(curves[0]["gradients"], dtype=float)
-    if len(curves) > 1:
-        grid = np.geomspace(start, end, max(len(curve["gradients"]) for curve in curves))
-    series = {}
-    for moment in ("mean", "square"):
-        for over in ("average", "maximum"):
-            seeds = np.array([_interpolated(curve, f"b2_{moment}", over, grid) for curve in curves])
-            known = np.isfinite(seeds).all(axis=0)
-            statistics = {"median": np.median(seeds, 0), "low": seeds.min(0), "high": seeds.max(0)}
-            series[f"{moment}.{over}"] = {
-                name: tuple(float(f"{y:.4g}") if ok else None for y, ok in zip(values, known, strict=True))
-                for name, values in statistics.items()
-            }
-    floors = [curve["noise_floor"] for curve in curves if curve.get("noise_floor") is not None]
-    return Curve(tuple(np.round(grid, 1).tolist()), series, max(floors) if floors else None, len(curves))
-
-
-def _interpolated(curve: Record, quantity: str, over: str, grid: np.ndarray) -> np.ndarray:
-    pairs = zip(curve["gradients"], curve[quantity][over], strict=True)
-    points = [(x, y) for x, y in pairs if y is not None and y > 0]
-    if not points:
-        return np.full(grid.shape, np.nan)
-    x, y = np.log(np.array(points, dtype=float)).T
-    return np.exp(np.interp(np.log(grid), x, y, left=np.nan, right=np.nan))
 
 
 # --- ranks and ratios ---------------------------------------------------------------------------------------

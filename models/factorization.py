@@ -159,6 +159,10 @@ class PartitionErrors(NamedTuple):
     """The largest element's, relative to the largest element."""
 
 
+POINTS = 3
+"""Random points at which a factorization is tested."""
+TRIES = 100
+"""Points that may be tried in search of them."""
 TOLERANCES = PartitionErrors(value=1e-9, gradient=1e-8)
 FLOAT32_TOLERANCES = PartitionErrors(value=1e-5, gradient=1e-3)
 """Where the density is evaluated in float32: the errors of sums of thousands of rows."""
@@ -198,6 +202,25 @@ def partition_errors(
         gradient_errors.append(float(error / scale) if scale > 0 else float(error))
     value_error = (np.max(differences) - np.min(differences)) / max(scales)
     return PartitionErrors(float(value_error), float(np.max(gradient_errors)))
+
+
+def finite_points(log_density: Callable[[Array], Array], dim: int) -> np.ndarray:
+    """Random points of finite density and gradient, ``f[POINTS, dim]``, nearer to 0 the longer the search.
+
+    Raises
+    ------
+    FactorizationError
+        If there are fewer among `TRIES`.
+    """
+    evaluate = jax.jit(jax.value_and_grad(log_density))
+    random, found = np.random.default_rng(0), []
+    for attempt in range(TRIES):
+        point = random.uniform(-1, 1, dim) / (1 + attempt / 10)
+        if all(np.isfinite(leaf).all() for leaf in evaluate(jnp.asarray(point))):
+            found.append(point)
+        if len(found) == POINTS:
+            return np.array(found)
+    raise FactorizationError(f"no {POINTS} points of finite density in {TRIES} tries: nothing can be tested")
 
 
 def _partition(n: int) -> list[Array]:

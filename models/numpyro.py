@@ -19,17 +19,13 @@ from .factorization import (
     TOLERANCES,
     Factorization,
     FactorizationError,
+    finite_points,
     partition_errors,
 )
 from .target import Target, digest_of
 
 if TYPE_CHECKING:
     from .numpyro_model import NumpyroModel
-
-POINTS = 3
-"""Random points at which a factorization is tested."""
-TRIES = 100
-"""Points that may be tried in search of them."""
 
 
 def from_numpyro(
@@ -187,11 +183,10 @@ def _confirm(factorization: Factorization, log_density: LogDensity, dim: int) ->
         "take every array of data by the plate's indices or by numpyro.subsample (arrays that are not"
         " arguments have to be JAX's), or leave out subsample_size"
     )
-    points = _points(log_density, dim)
-    if len(points) < POINTS:
-        raise FactorizationError(
-            f"{where}: {len(points)} of {TRIES} random points have a finite density: nothing can be tested"
-        )
+    try:
+        points = finite_points(log_density, dim)
+    except FactorizationError as error:
+        raise FactorizationError(f"{where}: {error}") from error
     try:
         errors = partition_errors(factorization, log_density, points)
     except Exception as error:  # whatever a model does that has other rows than it was written for
@@ -207,19 +202,6 @@ def _confirm(factorization: Factorization, log_density: LogDensity, dim: int) ->
             f"{where}: the density is not a sum over its rows: disjoint batches add up to it with relative"
             f" errors {errors.value:.1e} in value and {errors.gradient:.1e} in gradient; {remedy}"
         )
-
-
-def _points(log_density: LogDensity, dim: int) -> np.ndarray:
-    """Random points of finite density and gradient, ``f[k, dim]``, k ≤ `POINTS`."""
-    evaluate = jax.jit(jax.value_and_grad(log_density))
-    random, found = np.random.default_rng(0), []
-    for attempt in range(TRIES):
-        point = random.uniform(-1, 1, dim) / (1 + attempt / 10)
-        if all(np.isfinite(leaf).all() for leaf in evaluate(jnp.asarray(point))):
-            found.append(point)
-        if len(found) == POINTS:
-            break
-    return np.array(found)
 
 
 # -- digest ---------------------------------------------------------------------------------------

@@ -21,15 +21,12 @@ from ..factorization import (
     TOLERANCES,
     Factorization,
     FactorizationError,
+    finite_points,
     partition_errors,
 )
 from . import syntax
 from .values import Value
 
-POINTS = 3
-"""Random points at which a factorization is tested."""
-TRIES = 100
-"""Points that may be tried in search of them."""
 SQUARE = ("cov_matrix", "corr_matrix", "cholesky_factor_cov", "cholesky_factor_corr")
 """Types of one size that is the size of both dimensions."""
 
@@ -151,7 +148,7 @@ def _tested(lowered: LoweredProgram, rows: Rows) -> Factorization:
         n=n,
         rows=rows.size,
     )
-    points = _points(lowered)
+    points = finite_points(lowered.log_density, lowered.dim)
     try:
         errors = partition_errors(factorization, lowered.log_density, points)
     except Exception as error:  # whatever a program does that has other rows than it was written for
@@ -167,19 +164,6 @@ def _tested(lowered: LoweredProgram, rows: Rows) -> Factorization:
             f"{errors.value:.1e} in value and {errors.gradient:.1e} in gradient"
         )
     return factorization
-
-
-def _points(lowered: LoweredProgram) -> np.ndarray:
-    """Random points of finite density, ``f[POINTS, dim]``, nearer to 0 the longer the search."""
-    evaluate = jax.jit(jax.value_and_grad(lowered.log_density))
-    random, found = np.random.default_rng(0), []
-    for attempt in range(TRIES):
-        point = random.uniform(-1, 1, lowered.dim) / (1 + attempt / 10)
-        if all(np.isfinite(leaf).all() for leaf in evaluate(jnp.asarray(point))):
-            found.append(point)
-        if len(found) == POINTS:
-            return np.array(found)
-    raise FactorizationError(f"no {POINTS} points of finite density in {TRIES} tries: nothing can be tested")
 
 
 Empty = tuple[tuple[str, tuple[int, ...], np.dtype], ...]

@@ -78,3 +78,13 @@ def test_no_operation_on_all_rows_is_left(form):
     compiled = str(jax.jit(jax.value_and_grad(lowered.log_density)).lower(jnp.zeros(3)).compile().as_text())
     assert "exponential" in compiled  # of the scale
     assert f"[{N}" not in compiled
+
+
+def test_a_scale_of_0_in_a_branch_that_is_not_taken_harms_nothing():
+    program = (
+        "data { int N; vector[N] y; } parameters { real s; }"
+        "model { s ~ normal(1, 1); if (s > 0) for (n in 1:N) y[n] ~ normal(0, s); }"
+    )
+    lowered = lower(read_program(program, "branch"), {"N": N, "y": X[:, 2]})
+    value, gradient = jax.value_and_grad(lowered.log_density)(jnp.zeros(1))
+    assert (float(value), float(gradient[0])) == (-0.5, 1.0)
