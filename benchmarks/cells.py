@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from ..models.factorization import FactorizationError
+from ..models.hierarchy import HierarchyError
 from ..models.lowered import Precision
 from ..models.stan import Backend, Resolved, resolve_backend
 from ..models.target import digest_of
@@ -122,6 +123,9 @@ def plan(
     FactorizationError
         If data of a posterior cannot be divided into the rows that such a sampler needs, as far as the
         declarations of its program tell; a ValueError.
+    HierarchyError
+        If a posterior has no parameters that belong to one datum each, or not by the size that is named, and
+        a sampler needs them; a ValueError.
     """
     posteriors = list(posteriors)
     resolved = resolve_backend(backend, precision)
@@ -135,6 +139,9 @@ def plan(
     for posterior in posteriors:
         for rows in dict.fromkeys(spec.rows for spec in batched if spec.rows):
             _check_rows(posterior, rows)
+        for spec in specs:
+            if spec.hierarchy:
+                _check_hierarchy(posterior, spec.label, spec.hierarchy)
     digests = {posterior.name: _digests(posterior) for posterior in posteriors}
 
     def cell(name: str, spec: SamplerSpec, seed: int) -> Cell:
@@ -176,6 +183,21 @@ def _check_rows(posterior: Posterior, rows: str) -> None:
         raise FactorizationError(
             f"{posterior.name} has no rows of data to make minibatches of: {reason}; {choice}"
         )
+
+
+def _check_hierarchy(posterior: Posterior, sampler: str, hierarchy: str) -> None:
+    """Refuse a posterior whose program and data have no such hierarchy: ``"auto"``, or by a size."""
+    from ..models.stan_source import read_data, read_program
+    from ..models.stan_to_jax import find_hierarchy  # grammar and tables: not at start-up
+
+    program = read_program(posterior.program_path(), posterior.name)
+    data = read_data(posterior.data_text(), posterior.name)
+    try:
+        find_hierarchy(program, data, None if hierarchy == "auto" else hierarchy)
+    except HierarchyError as error:
+        raise HierarchyError(
+            f"{sampler} needs local parameters: {error}; otherwise leave the sampler or the posterior out"
+        ) from error
 
 
 def _digests(posterior: Posterior) -> tuple[str, str | None]:

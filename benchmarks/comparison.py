@@ -17,6 +17,7 @@ import numpy as np
 from .curves import Curve, common_curve
 from .estimates import CONFIDENCE, Estimate, estimate, ratio
 from .grouping import SHARED_SETTINGS, Group, Record, group_cells
+from .variational import summarise
 
 RANK_METRIC = "ess_bulk_per_gradient_with_warmup.min"
 EFFICIENCY = (
@@ -33,12 +34,28 @@ EFFICIENCY = (
 )
 RATIO_METRICS = tuple(f"{metric}.min" for metric in EFFICIENCY if "_per_" in metric)
 
-# Metric → where its value and its noise floor lie among a record's distances.
-DISTANCES = {
-    "w1.average": (("w1", "average"), ("w1", "floor", "average")),
-    "w1.maximum": (("w1", "maximum"), ("w1", "floor", "maximum")),
-    "sliced_w1": (("sliced_w1", "value"), ("sliced_w1", "floor")),
-    "ksd": (("ksd", "value"), ("ksd", "floor")),
+# Metric → where its value and, where there is one, its noise floor lie in a record.
+ERRORS = {
+    "w1.average": ("distances.w1.average", "distances.w1.floor.average"),
+    "w1.maximum": ("distances.w1.maximum", "distances.w1.floor.maximum"),
+    "sliced_w1": ("distances.sliced_w1.value", "distances.sliced_w1.floor"),
+    "ksd": ("distances.ksd.value", "distances.ksd.floor"),
+    "mean_error.average": ("accuracy.mean.average", "accuracy.mean.floor.average"),
+    "mean_error.maximum": ("accuracy.mean.maximum", "accuracy.mean.floor.maximum"),
+    "sd_error.average": ("accuracy.sd.average", "accuracy.sd.floor.average"),
+    "sd_error.maximum": ("accuracy.sd.maximum", "accuracy.sd.floor.maximum"),
+    "sd_ratio": ("accuracy.sd.ratio", None),
+    "quantile_error.average": ("accuracy.quantiles.average", "accuracy.quantiles.floor.average"),
+    "quantile_error.maximum": ("accuracy.quantiles.maximum", "accuracy.quantiles.floor.maximum"),
+    "w1_resampled.average": ("variational.resampled.w1.average", "distances.w1.floor.average"),
+    "w1_resampled.maximum": ("variational.resampled.w1.maximum", "distances.w1.floor.maximum"),
+}
+# Shares, which have no geometric mean and no interval on logarithms: metric → where it lies in a record.
+SHARES = {
+    "coverage_50": "accuracy.coverage.50.average",
+    "coverage_50.minimum": "accuracy.coverage.50.minimum",
+    "coverage_90": "accuracy.coverage.90.average",
+    "coverage_90.minimum": "accuracy.coverage.90.minimum",
 }
 
 # From best to worst: a group is as good as its worst cell.
@@ -63,8 +80,9 @@ class Summary:
     `label` is the sampler's label, plus whatever setting varies in the comparison; `sampler` is the label
     alone. `gradients` are totals over chains, averaged over cells. `rank` (efficiency) is None unless every
     cell is ok, and where the sampler is approximate; `error_rank` orders all groups that have a reference, by
-    the largest W₁ of a marginal, down to the reference's own noise. `floors` are what the distances among
-    `metrics` come to for draws of the reference's own distribution.
+    the largest W₁ of a marginal, down to the reference's own noise. `floors` are what the errors among
+    `metrics` come to for draws of the reference's own distribution. `variational` is what its fits have to
+    say (`variational.summarise`); None of other samplers.
     """
 
     posterior: str
@@ -89,6 +107,7 @@ class Summary:
     acceptance: float | None
     max_abs_z: float | None
     curve: Curve | None
+    variational: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -213,8 +232,11 @@ def _summarise(group: Group, confidence: float) -> Summary:
     for moment in ("mean", "square"):
         last = [_last(_at(cell, "error_curve", f"b2_{moment}", "average")) for cell in cells]
         metrics[f"b2_final.{moment}"] = estimate(last, confidence)
-    for metric, (value, _) in DISTANCES.items():
-        metrics[metric] = estimate([_at(cell, "distances", *value) for cell in cells], confidence)
+    for metric, (value, _) in ERRORS.items():
+        metrics[metric] = estimate([_at(cell, *value.split(".")) for cell in cells], confidence)
+    for metric, path in SHARES.items():
+        metrics[metric] = Estimate(over(_mean, *path.split(".")), kind="arithmetic")
+    floors = {metric: over(max, *floor.split(".")) for metric, (_, floor) in ERRORS.items() if floor}
     warmup, sampling = (over(_mean, "cost", phase, "gradients") for phase in ("warmup", "sampling"))
     return Summary(
         posterior=group.posterior,
@@ -231,7 +253,7 @@ def _summarise(group: Group, confidence: float) -> Summary:
         rank=None,
         error_rank=None,
         metrics=metrics,
-        floors={metric: over(max, "distances", *floor) for metric, (_, floor) in DISTANCES.items()},
+        floors=floors,
         gradients_to_b2=_gradients_to_b2(cells, confidence),
         gradients={
             "warmup": warmup,
@@ -243,6 +265,9 @@ def _summarise(group: Group, confidence: float) -> Summary:
         acceptance=over(_mean, "diagnostics", "acceptance"),
         max_abs_z=over(max, "bias", "max_abs_z"),
         curve=common_curve([cell["error_curve"] for cell in cells if cell.get("error_curve")]),
+        variational=summarise(
+            cells, metrics["w1.maximum"].value, metrics["w1_resampled.maximum"].value, floors["w1.maximum"]
+        ),
     )
 
 

@@ -24,9 +24,16 @@ class Curve:
 
 
 def common_curve(curves: Sequence[Record]) -> Curve | None:
-    """Median and range over seeds on a common grid, each curve interpolated linearly in log gradients."""
-    if not curves:
+    """Median and range over seeds on a common grid, each curve interpolated linearly in log gradients.
+
+    Curves of one point (all cost was paid before the first draw) have a common one at the geometric mean of
+    their gradients. Where draws cost no gradients at all there is none.
+    """
+    if not curves or not all(curve["gradients"][-1] > 0 for curve in curves):
         return None
+    if all(len(curve["gradients"]) == 1 for curve in curves):
+        common = float(np.exp(np.mean(np.log([curve["gradients"] for curve in curves]))))
+        curves = [{**curve, "gradients": [common]} for curve in curves]
     start = max(curve["gradients"][0] for curve in curves)
     end = min(curve["gradients"][-1] for curve in curves)
     if end < start:

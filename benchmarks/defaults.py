@@ -15,8 +15,8 @@ DEFAULT_POSTERIORS = (
 
 Left out are those on which it does not: ``gp_pois_regr``, which needs more, and the centered eight schools,
 whose funnel no default sampler here gets right. Left out for time alone, so that a demonstration stays
-short, are the ODE and ``earn_height``, ``kidscore_interaction`` and ``low_dim_gauss_mix``, on which NUTS
-passes as well.
+short, are the ODE and ``earn_height``, ``kidscore_interaction``, ``low_dim_gauss_mix`` and
+``surgical_model``, on which NUTS passes as well.
 """
 DEFAULT_SAMPLERS = ("nuts", "hmc", "drhmc")
 DEFAULT_BUDGET = 100_000

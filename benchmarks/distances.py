@@ -18,12 +18,13 @@ STEIN_DRAWS = 1000
 """Draws at most that a Stein discrepancy is computed from: its cost is quadratic in them."""
 
 
-def wasserstein(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def wasserstein(x: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
     """Wasserstein-1 distances of the empirical distributions of columns: ``f[n, k], f[m, k] -> f[k]``.
 
-    Exact (`scipy.stats.wasserstein_distance`); not finite where a draw is not.
+    Exact (`scipy.stats.wasserstein_distance`); not finite where a draw is not. ``weight`` is of the draws of
+    ``x``, ``f[n]``; None where all count the same.
     """
-    return np.array([wasserstein_distance(a, b) for a, b in zip(x.T, y.T, strict=True)])
+    return np.array([wasserstein_distance(a, b, weight) for a, b in zip(x.T, y.T, strict=True)])
 
 
 def sliced_wasserstein(x: np.ndarray, y: np.ndarray) -> float:
@@ -61,10 +62,27 @@ def wasserstein_distances(draws: np.ndarray, to: np.ndarray, reference: np.ndarr
     ----------
     draws, to, reference : ``f[chain, draw, parameter]``; no parameter of the reference is constant
     """
-    center, scale = reference.mean((0, 1)), reference.std((0, 1))
+    x, y = (_standardized(sample, reference) for sample in (draws, to))
     with np.errstate(invalid="ignore"):  # draws that are not finite have no distance
-        x, y = (((sample - center) / scale).reshape(-1, len(center)) for sample in (draws, to))
         return Wasserstein(wasserstein(x, y), sliced_wasserstein(x, y))
+
+
+def weighted_marginals(draws: np.ndarray, weight: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """`Wasserstein.marginal` of weighted draws to a reference: ``f[parameter]``.
+
+    Parameters
+    ----------
+    draws, reference : ``f[chain, draw, parameter]``
+    weight : ``f[chain * draw]``
+    """
+    x, y = (_standardized(sample, reference) for sample in (draws, reference))
+    return wasserstein(x, y, weight)
+
+
+def _standardized(sample: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """``f[chain, draw, k] -> f[chain * draw, k]``, by the reference's mean and standard deviation."""
+    with np.errstate(invalid="ignore"):
+        return ((sample - reference.mean((0, 1))) / reference.std((0, 1))).reshape(-1, sample.shape[-1])
 
 
 def thinned(draws: np.ndarray, most: int = STEIN_DRAWS) -> np.ndarray:

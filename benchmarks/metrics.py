@@ -122,6 +122,9 @@ def error_curve(
 ) -> ErrorCurve:
     """How the error of the estimate from all chains' draws so far falls with the gradients spent.
 
+    Of checkpoints at the same cost the last one stays: a sampler that has paid for all of its draws before
+    the first one (a variational fit) has a curve of one point.
+
     Parameters
     ----------
     draws, reference : ``f[chain, draw, parameter]``, the same parameters
@@ -131,6 +134,8 @@ def error_curve(
     n = draws.shape[1]
     ends = np.unique(np.geomspace(1, n, checkpoints).round().astype(int))
     cost = warmup.mean() + np.cumsum(sampling.mean(axis=0))[ends - 1]
+    dearer = np.append(np.diff(cost) > 0, True)
+    ends, cost = ends[dearer], cost[dearer]
 
     def b_squared(values: np.ndarray, truth: np.ndarray) -> np.ndarray:
         running = np.cumsum(values.mean(axis=0), axis=0)[ends - 1] / ends[:, None]

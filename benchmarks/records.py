@@ -9,80 +9,23 @@ import os
 import platform
 import time
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ..models import LoweredTarget, Target
-from ..posteriordb_adapter import Posterior, ReferenceDraws, UnmappedReference, comparable
-from ..posteriordb_adapter.identity import evaluate
-from ..posteriordb_adapter.unconstrain import to_unconstrained
 from ..samplers import Cost, Run
-from . import distances, gates, metrics
+from . import gates, metrics
+from .against_reference import Reference as Reference
+from .against_reference import held_against
+from .against_reference import reference_of as reference_of
 from .cells import Cell
+from .variational import fitted
 
-B2_THRESHOLD = 0.01
 PACKAGES = (
     "essper", "jax", "jaxlib", "numpy", "scipy", "blackjax", "numpyro", "bridgestan", "stanli",
-    "arviz-base", "arviz-stats",
+    "arviz-base", "arviz-stats", "optax", "equinox", "flowjax",
 )  # fmt: skip
-
-
-class Reference(NamedTuple):
-    """What a run is held against, in the space that both have."""
-
-    name: str
-    source: str
-    digest: str
-    names: list[str]
-    columns: np.ndarray
-    """Of the target's constrained draws."""
-    missing: list[str]
-    draws: np.ndarray
-    moments: metrics.Moments
-    unconstrained: np.ndarray | None = None
-    """``f[n, dim]``: some of the draws on the target's unconstrained scale, for a Stein discrepancy."""
-    unmapped: str = "the reference draws were not brought to the unconstrained scale"
-    """Why there are none of those."""
-
-
-def reference_of(
-    posterior: Posterior, param_names: tuple[str, ...], target: Target | None = None
-) -> Reference | None:
-    """The reference draws of a posterior, in the target's order; None where it has none.
-
-    Quantities that are constant by definition are not compared. With ``target``, the target that the
-    names are of, some of the draws are brought to its unconstrained scale.
-    """
-    if not posterior.has_reference:
-        return None
-    reference: ReferenceDraws = posterior.reference()
-    common = comparable(param_names, reference)
-    draws = reference.select(common.names).draws
-    keep = metrics.varying(draws, common.names)
-    names = [name for name, kept in zip(common.names, keep, strict=True) if kept]
-    draws = draws[:, :, keep]
-    unconstrained = {} if target is None else _unconstrained(target, reference)
-    return Reference(
-        name=str(posterior.reference_name),
-        source=str(posterior.sources()["reference"]),
-        digest=reference.digest,
-        names=names,
-        columns=np.asarray(common.columns)[keep],
-        missing=[name for name in param_names if name not in names],
-        draws=draws,
-        moments=metrics.moments(draws),
-        **unconstrained,
-    )
-
-
-def _unconstrained(target: Target, reference: ReferenceDraws) -> dict[str, Any]:
-    some = ReferenceDraws(reference.name, reference.names, distances.thinned(reference.draws)[None])
-    try:
-        found = to_unconstrained(target, some)
-    except UnmappedReference as error:
-        return {"unmapped": str(error)}
-    return {"unconstrained": found.draws[found.mapped]}
 
 
 def make_record(cell: Cell, run: Run, reference: Reference | None) -> dict[str, Any]:
@@ -101,6 +44,7 @@ def make_record(cell: Cell, run: Run, reference: Reference | None) -> dict[str, 
     z = metrics.z_scores(found, reference.moments) if reference else None
     against = gates.bias(z, names) if z is not None else None
     is_converged = gates.converged(figures.rhat, figures.ess_bulk, run.chains)
+    held = held_against(run, draws, reference)
     record = cell.description() | {
         "status": gates.status(is_converged, against),
         "error": None,
@@ -122,8 +66,8 @@ def make_record(cell: Cell, run: Run, reference: Reference | None) -> dict[str, 
             "compared": names,
             "not_compared": reference.missing,
         },
-        **_errors(run, draws, reference),
-        "distances": reference and _distances(run, draws, reference),
+        **held,
+        "variational": fitted(run, names, draws, reference, held["distances"]),
         "parameters": _parameters(names, found, figures, reference, z),
         "warnings": _warnings(run, draws),
         **surroundings(),
@@ -248,7 +192,7 @@ def _diagnostics(
         "ess_bulk_worst": names[least],
         "divergences": int(np.sum(run.info.divergent)),
         "acceptance": float(np.mean(run.info.acceptance)),
-        "step_size": np.atleast_1d(run.tuning["step_size"]),
+        "step_size": np.atleast_1d(run.tuning["step_size"]) if "step_size" in run.tuning else None,
         "integration_time": run.tuning.get("integration_time"),
         "stuck_chains": metrics.stuck_chains(draws),
     }
@@ -280,76 +224,6 @@ def _efficiency(run: Run, figures: metrics.Efficiency, *, rated: bool) -> dict[s
         "ess_tail_per_gradient": per(figures.ess_tail, sampling),
         "ess_bulk_per_second": per(figures.ess_bulk, run.timing.sampling),
         "ess_bulk_per_density": per(figures.ess_bulk, densities),
-    }
-
-
-def _errors(run: Run, draws: np.ndarray, reference: Reference | None) -> dict[str, Any]:
-    if reference is None:
-        return {"error_curve": None, "gradients_to_b2": None}
-    curve = metrics.error_curve(
-        draws, reference.draws, run.equivalents(run.warmup), run.equivalents(run.info.cost)
-    )
-    # What an exact sample of the reference's size would show, averaged over parameters.
-    floor = np.mean((reference.moments.mcse[0] / reference.moments.estimate[1]) ** 2)
-    return {
-        "error_curve": {
-            "gradients": curve.gradients,
-            "b2_mean": {"average": curve.mean.mean(axis=1), "maximum": curve.mean.max(axis=1)},
-            "b2_square": {"average": curve.square.mean(axis=1), "maximum": curve.square.max(axis=1)},
-            "noise_floor": floor,
-        },
-        "gradients_to_b2": {
-            "threshold": B2_THRESHOLD,
-            "mean": metrics.cost_until(curve.gradients, curve.mean.max(axis=1), B2_THRESHOLD),
-            "square": metrics.cost_until(curve.gradients, curve.square.max(axis=1), B2_THRESHOLD),
-        },
-    }
-
-
-def _distances(run: Run, draws: np.ndarray, reference: Reference) -> dict[str, Any]:
-    """How far the draws are from the reference's as distributions; nothing of it counts as cost."""
-    found = distances.wasserstein_distances(draws, reference.draws, reference.draws)
-    floor = distances.wasserstein_distances(*distances.halves(reference.draws), reference.draws)
-    return {
-        "w1": {
-            "average": found.marginal.mean(),
-            "maximum": found.marginal.max(),
-            "worst": reference.names[int(np.argmax(found.marginal))],
-            "floor": {"average": floor.marginal.mean(), "maximum": floor.marginal.max()},
-        },
-        "sliced_w1": {
-            "value": found.sliced,
-            "floor": floor.sliced,
-            "projections": distances.PROJECTIONS,
-        },
-        "ksd": _stein(run, reference),
-    }
-
-
-def _stein(run: Run, reference: Reference) -> dict[str, Any]:
-    """The kernel Stein discrepancy of some of the draws, or why there is none."""
-    points, given = distances.thinned(run.draws), reference.unconstrained
-    result = dict.fromkeys(("value", "floor", "squared", "squared_error"))
-    result |= {"draws": len(points), "reason": None}
-    if given is None or not len(given):
-        return result | {"reason": reference.unmapped}
-    if len(points) < 2 or not np.isfinite(points).all():
-        return result | {"reason": "there are fewer than two draws, or some are not finite"}
-    values, scores = evaluate(run.target.density, np.concatenate([points, given]))
-    inside, usable = np.split(np.isfinite(values), [len(points)])
-    if not inside.all():
-        outside = int(np.sum(~inside))
-        return result | {"reason": f"the density could not be evaluated at {outside} of the draws"}
-    own, theirs = np.split(scores, [len(points)])
-    try:
-        found = distances.stein_discrepancy(points, own, given[usable], theirs[usable])
-    except ValueError as error:
-        return result | {"reason": str(error)}
-    return result | {
-        "value": found.value,
-        "floor": found.floor,
-        "squared": found.squared,
-        "squared_error": found.error,
     }
 
 

@@ -23,12 +23,18 @@ from ..samplers import (
     SGLD,
     SGNHT,
     AbandoningDelayedRejectionHMC,
+    AmortizedVI,
+    ConstantFactorVI,
     ControlVariateSGLD,
     CyclicalSGLD,
     DelayedRejectionGeneralizedHMC,
     DelayedRejectionHMC,
     DistributedSGLD,
     FederatedSGLD,
+    FlowVI,
+    FullRankVI,
+    LowRankVI,
+    MeanFieldVI,
     PreconditionedSGLD,
 )
 
@@ -47,6 +53,12 @@ SAMPLERS: dict[str, type] = {
     "csgld": CyclicalSGLD,
     "dsgld": DistributedSGLD,
     "fsgld": FederatedSGLD,
+    "fvi": MeanFieldVI,
+    "fullrank-vi": FullRankVI,
+    "lowrank-vi": LowRankVI,
+    "flow-vi": FlowVI,
+    "constant-vi": ConstantFactorVI,
+    "avi": AmortizedVI,
 }
 """The only place that knows which samplers the command line offers."""
 
@@ -68,7 +80,7 @@ class SamplerSpec:
     def label(self) -> str:
         """The shortest spec of this configuration: the name and what differs from its defaults."""
         default = dict(_options(SAMPLERS[self.name]()))
-        changed = [f"{k}={v}" for k, v in _options(self.sampler) if v != default[k]]
+        changed = [f"{k}={_text(v)}" for k, v in _options(self.sampler) if v != default[k]]
         return f"{self.name}[{','.join(changed)}]" if changed else self.name
 
     @property
@@ -90,6 +102,16 @@ class SamplerSpec:
     def rows(self) -> str | None:
         """`essper.models.from_stan`'s argument for this sampler: what counts the rows; None: not needed."""
         return (dict(_options(self.sampler)).get("rows") or "auto") if self.needs_rows else None
+
+    @property
+    def needs_hierarchy(self) -> bool:
+        """Whether the sampler treats parameters that belong to one datum each apart from the others."""
+        return bool(getattr(self.sampler, "needs_hierarchy", False))
+
+    @property
+    def hierarchy(self) -> str | None:
+        """`essper.models.from_stan`'s argument for this sampler: what counts the data; None: not needed."""
+        return (dict(_options(self.sampler)).get("hierarchy") or "auto") if self.needs_hierarchy else None
 
 
 def parse_spec(text: str) -> SamplerSpec:
@@ -131,9 +153,12 @@ def from_config(name: str, config: Mapping[str, Any]) -> SamplerSpec:
 
     def build(cls: type, values: Mapping[str, Any]) -> Any:
         hints = typing.get_type_hints(cls)
-        return cls(
-            **{k: build(hints[k], v) if dataclasses.is_dataclass(hints[k]) else v for k, v in values.items()}
-        )
+        return cls(**{k: value(hints[k], v) for k, v in values.items()})
+
+    def value(hint: Any, stored: Any) -> Any:
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+            return build(hint, stored)
+        return tuple(stored) if typing.get_origin(hint) is tuple else stored  # JSON has lists
 
     return SamplerSpec(name, build(SAMPLERS[name], config))
 
@@ -164,9 +189,19 @@ def _build(default: Any, given: dict[str, str]) -> Any:
     return dataclasses.replace(default, **values)
 
 
+def _text(value: Any) -> str:
+    """A value as `_convert` reads it."""
+    return "/".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
 def _convert(key: str, text: str, hint: Any) -> Any:
-    """A text as a value of a type: a number, a truth value, a text, one of several literals, or None."""
+    """A text as a value of a type: a number, a truth value, a text, one of several literals, or None.
+
+    Several values of one type stand between slashes.
+    """
     origin = typing.get_origin(hint)
+    if origin is tuple:
+        return tuple(_convert(key, part.strip(), typing.get_args(hint)[0]) for part in text.split("/"))
     if origin is Literal:
         choices = {str(choice): choice for choice in typing.get_args(hint)}
         if text not in choices:

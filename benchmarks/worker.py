@@ -72,7 +72,13 @@ def run_task(task: Task, connection: Connection | None = None) -> Message:
             jax.config.update("jax_platforms", cell.platform)  # Stan's code runs on no accelerator
         _share_compilations()
         posterior = PosteriorDatabase(*task.layers).posterior(cell.posterior)
-        target = posterior.target(cell.backend, cell.bridgestan, cell.precision, rows=cell.spec.rows)
+        target = posterior.target(
+            cell.backend,
+            cell.bridgestan,
+            cell.precision,
+            rows=cell.spec.rows,
+            hierarchy=cell.spec.hierarchy,
+        )
         reference = reference_of(posterior, target.param_names, target)
         run = cell.spec.sampler.run(
             jax.random.key(cell.seed), target, _budget(cell), chains=cell.chains, progress=progress

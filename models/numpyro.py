@@ -29,7 +29,12 @@ if TYPE_CHECKING:
 
 
 def from_numpyro(
-    model: Callable[..., Any], *args: Any, rows: str | None = None, name: str | None = None, **kwargs: Any
+    model: Callable[..., Any],
+    *args: Any,
+    rows: str | None = None,
+    name: str | None = None,
+    hierarchy: str | None = None,
+    **kwargs: Any,
 ) -> Target:
     """The posterior of a numpyro model given its arguments, on its unconstrained space.
 
@@ -42,13 +47,20 @@ def from_numpyro(
     sum over that plate's rows, for minibatches of any size: the model takes its data by the plate's
     indices, or by ``numpyro.subsample``. What stands outside of the plate is the prior.
 
+    If latent sites stand in a plate with observed ones, ``hierarchy`` says so: these are local to the plate's
+    rows, all others global, and row k shows its part of what is observed in the plate and of those arrays
+    among ``args`` and ``kwargs`` that have the plate's leading size.
+
     Parameters
     ----------
     model : a function with numpyro's primitives, or a handler around one
-    args, kwargs : its arguments. To pass one that is called ``rows`` or ``name``, use `functools.partial`
+    args, kwargs : its arguments. To pass one that is called as an option here, use `functools.partial`
     rows : the plate whose rows are meant. None for the only plate with a ``subsample_size``, if there is
         one, observed sites stand in it and no latent ones; ``likelihood`` is None if there is not
     name : of the target; by default the function's
+    hierarchy : the plate whose latent sites are local; ``"auto"`` for the only one with latent and observed
+        sites. By default the same, and `Target.hierarchy` is None where there is not exactly one or it will
+        not do
 
     Returns
     -------
@@ -64,6 +76,8 @@ def from_numpyro(
     FactorizationError
         If the density is not a sum over the rows of the named plate, or of the only one that has a
         ``subsample_size``; the message says why.
+    HierarchyError
+        If ``hierarchy`` is given and there is none by that plate; the message says why.
 
     Examples
     --------
@@ -77,7 +91,8 @@ def from_numpyro(
     ('beta[1]', 'beta[2]', 'sigma')
     >>> target.likelihood.value_and_grad_batch(theta, indices)
     """
-    from .numpyro_model import read_model  # numpyro takes half a second: only where it is used
+    from .numpyro_hierarchy import plate_hierarchy  # numpyro takes half a second: only where it is used
+    from .numpyro_model import read_model
 
     found = read_model(model, args, kwargs)
     log_density = jax.jit(found.log_density)  # the model is run once for all the programs it is part of
@@ -90,6 +105,7 @@ def from_numpyro(
         digest=_digest(found),
         backend="jax (numpyro)",
         likelihood=_factorize(found, log_density, rows),
+        hierarchy=plate_hierarchy(found, hierarchy),
     )
 
 

@@ -102,6 +102,22 @@ class _Latent(NamedTuple):
     """Of its value."""
     free: tuple[int, ...]
     """Of its unconstrained value."""
+    batch: int
+    """Dimensions of a batch: the leading ones of both shapes."""
+    plates: dict[str, int]
+    """Those it stands in, and which dimension of the batch is theirs: −1 for the last."""
+
+
+class _Observed(NamedTuple):
+    name: str
+    shape: tuple[int, ...]
+    """Of its distribution."""
+    event: int
+    """Dimensions of an event: the trailing ones."""
+    plates: dict[str, int]
+    """As of latent sites."""
+    value: Any
+    """What is observed; None if the model computes it."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -112,6 +128,7 @@ class NumpyroModel:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     latents: tuple[_Latent, ...]
+    observed: tuple[_Observed, ...]
     plates: dict[str, Plate]
 
     @property
@@ -148,6 +165,21 @@ class NumpyroModel:
             latent.name: part.reshape(latent.free) for latent, part in zip(self.latents, parts, strict=True)
         }
 
+    def observed_values(self) -> dict[str, np.ndarray]:
+        """What is observed, by site; runs the model if it is computed there."""
+        found = {site.name: site.value for site in self.observed}
+        if any(value is None for value in found.values()):
+
+            def computed() -> dict[str, Array]:
+                fixed = {latent.name: jnp.zeros(latent.shape) for latent in self.latents}
+                run = trace(substitute(seed(_Rows(self.model), 0), data=fixed))
+                sites = run.get_trace(*self.args, **self.kwargs)
+                return {name: sites[name]["value"] for name, value in found.items() if value is None}
+
+            with _ONE_AT_A_TIME:
+                found |= jax.jit(computed)()
+        return {name: np.asarray(value) for name, value in found.items()}
+
     def _evaluate(self, model: _Rows, args: Any, kwargs: Any, theta: Array) -> Array:
         with _ONE_AT_A_TIME:
             return jnp.asarray(-potential_energy(model, args, kwargs, self.unpacked(theta)), theta.dtype)
@@ -183,6 +215,7 @@ def read_model(model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[st
     whole = _Rows(model)
     started = substitute(seed(whole, 0), substitute_fn=init_to_uniform())
     latents: list[_Latent] = []
+    observed: list[_Observed] = []
     plates: dict[str, Plate] = {}
     fixed: list[str] = []
 
@@ -192,6 +225,7 @@ def read_model(model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[st
         for name, site in sites.items():
             _require_whole(name, site, whole.plates)
         latents.extend(_latent(name, site) for name, site in sites.items() if not site["is_observed"])
+        observed.extend(_observed(name, site) for name, site in sites.items() if site["is_observed"])
         plates.update((name, _with_sites(name, entered, sites)) for name, entered in whole.plates.items())
         fixed.extend(name for name, site in found.items() if site["type"] in ("param", "mutable"))
 
@@ -200,7 +234,7 @@ def read_model(model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[st
         if fixed:
             found = trace(started).get_trace(*args, **kwargs)
             model = substitute(model, data={name: found[name]["value"] for name in fixed})
-    read_off = NumpyroModel(model, args, kwargs, tuple(latents), plates)
+    read_off = NumpyroModel(model, args, kwargs, tuple(latents), tuple(observed), plates)
     if not read_off.dim:
         raise ValueError("the model has no latent site: there is nothing to sample")
     return read_off
@@ -241,7 +275,23 @@ def _latent(name: str, site: Mapping[str, Any]) -> _Latent:
         raise ValueError(
             f"the latent site {name!r}: numpyro has no transform for the support of {kind}"
         ) from error
-    return _Latent(name, np.shape(site["value"]), free)
+    batch = len(distribution.batch_shape)
+    return _Latent(name, np.shape(site["value"]), free, batch, _plates_around(site))
+
+
+def _observed(name: str, site: Mapping[str, Any]) -> _Observed:
+    distribution, value = site["fn"], site["value"]
+    return _Observed(
+        name,
+        tuple(distribution.shape()),
+        len(distribution.event_shape),
+        _plates_around(site),
+        None if isinstance(value, Tracer) else value,
+    )
+
+
+def _plates_around(site: Mapping[str, Any]) -> dict[str, int]:
+    return {frame.name: frame.dim for frame in site["cond_indep_stack"]}
 
 
 def _base(distribution: Any) -> Any:

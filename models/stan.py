@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import jax
 
 from .bridgestan import Ffi, bridgestan_target
+from .hierarchy import HierarchyError
 from .lowered import Chunk, Precision, lowered_target
-from .stan_source import read_data, read_program
+from .stan_source import Program, read_data, read_program
 from .target import Target
+from .verification import LoweringMismatch
 
 Backend = Literal["auto", "bridgestan", "jax"]
 Resolved = Literal["bridgestan", "jax"]
@@ -32,6 +35,7 @@ def from_stan(
     chunk: Chunk = "auto",
     rows: str | None = None,
     verify: bool = True,
+    hierarchy: str | None = None,
 ) -> Target:
     """The posterior of a Stan program given data, on its unconstrained space.
 
@@ -67,6 +71,11 @@ def from_stan(
         minibatches, after a test that it is: that takes a few compilations
     verify : whether a lowered density is compared with Stan's, value and gradient, at a few points. What
         passed is remembered in the cache, for this version of the lowering
+    hierarchy : the size that counts the data with parameters of their own, as ``"J"``, or ``"auto"`` for the
+        one that does: parameters whose leading size it is are local, all others global, and datum k shows
+        the k-th row of all data of that leading size, or a summary of the rows that belong to it
+        (`essper.models.stan_to_jax.find_hierarchy`). The density and the digest do not depend on it. For
+        anything else: ``dataclasses.replace(target, hierarchy=Hierarchy(…))``
 
     Returns
     -------
@@ -82,6 +91,8 @@ def from_stan(
         If the lowered density is not Stan's; a StanProgramError.
     FactorizationError
         If the log density is not a sum over ``rows``, with the reason and the choices there are.
+    HierarchyError
+        If no parameters belong to a datum each by that size, with the reason and the choices there are.
     HandlerBuildError
         If ``ffi="ffi"`` and the handler is not available.
     ValueError
@@ -99,7 +110,7 @@ def from_stan(
     source = read_program(program, name)
     values = read_data(data, source.name)
     if resolved == "jax":
-        return lowered_target(
+        target: Target = lowered_target(
             source,
             values,
             bridgestan=bridgestan,
@@ -108,7 +119,26 @@ def from_stan(
             rows=rows,
             verified=verify,
         )
-    return bridgestan_target(source, values, bridgestan=bridgestan, ffi=ffi, parallel=parallel)
+    else:
+        target = bridgestan_target(source, values, bridgestan=bridgestan, ffi=ffi, parallel=parallel)
+    return target if hierarchy is None else _with_hierarchy(target, source, values, hierarchy)
+
+
+def _with_hierarchy(target: Target, program: Program, data: dict[str, Any], hierarchy: str) -> Target:
+    from .stan_to_jax import find_hierarchy  # its grammar and tables: only where they are used
+
+    try:
+        found = find_hierarchy(program, data, None if hierarchy == "auto" else hierarchy)
+    except HierarchyError as error:
+        raise HierarchyError(
+            f"{error}. To give one: dataclasses.replace(target, hierarchy=essper.models.Hierarchy(…))"
+        ) from error
+    if found.dim != target.dim:
+        raise LoweringMismatch(
+            f"{target.name!r} has dimension {target.dim}, its declarations were read as {found.dim}: leave"
+            " hierarchy out, and report the program: this is a bug"
+        )
+    return replace(target, hierarchy=found)
 
 
 def resolve_backend(backend: str = "auto", precision: str = "float64") -> Resolved:

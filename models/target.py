@@ -18,6 +18,7 @@ from jax import Array
 
 if TYPE_CHECKING:
     from .factorization import Factorization
+    from .hierarchy import Hierarchy
 
 
 class Counts(NamedTuple):
@@ -29,6 +30,10 @@ class Counts(NamedTuple):
     """Evaluations of the value alone, failed ones included."""
     failed: int
     """Evaluations of either kind that came out as (−inf, 0)."""
+
+    def since(self, before: Counts) -> Counts:
+        """What was executed between an earlier reading and this one."""
+        return Counts(*(now - then for now, then in zip(self, before, strict=True)))
 
 
 class Counter(Protocol):
@@ -103,8 +108,8 @@ class Target:
     """log prior + sum over data rows, for methods that use minibatches."""
     blocks: Mapping[str, Any] | None = None
     """Exact or generic conditionals, for Gibbs sampling."""
-    hierarchy: Any | None = None
-    """Global and per-datum local parameters, for amortized inference."""
+    hierarchy: Hierarchy | None = None
+    """Global parameters and those that belong to a datum each, for amortized inference."""
     model: Any = None
     """What the density is evaluated by (a ``bridgestan.StanModel``), kept alive with the target."""
 

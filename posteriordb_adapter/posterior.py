@@ -149,6 +149,7 @@ class Posterior:
         precision: Precision = "float64",
         verify: bool = True,
         rows: str | None = None,
+        hierarchy: str | None = None,
     ) -> Target:
         """The posterior as a target; arguments as in `essper.models.from_stan`.
 
@@ -171,6 +172,7 @@ class Posterior:
             precision=precision,
             verify=verify,
             rows=rows,
+            hierarchy=hierarchy,
         )
 
     @cached_property

@@ -3,6 +3,7 @@
 from .. import models as _models  # noqa: F401  (turns float64 on before any array is made)
 from .abandoning_delayed_rejection import AbandoningDelayedRejectionHMC as AbandoningDelayedRejectionHMC
 from .adaptation import WindowedAdaptation as WindowedAdaptation
+from .amortized import AmortizedVI as AmortizedVI
 from .base import Budget as Budget
 from .base import Cost as Cost
 from .base import Info as Info
@@ -25,3 +26,9 @@ from .sgld import ControlVariateSGLD as ControlVariateSGLD
 from .sgnht import SGNHT as SGNHT
 from .stochastic import Gradients as Gradients
 from .stochastic import Schedule as Schedule
+from .variational import ConstantFactorVI as ConstantFactorVI
+from .variational import FlowVI as FlowVI
+from .variational import FullRankVI as FullRankVI
+from .variational import LowRankVI as LowRankVI
+from .variational import MeanFieldVI as MeanFieldVI
+from .vi import Fitting as Fitting

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ..models.target import Counts, Density, Target
+from ..models.target import Density, Target
 from .adaptation import Tuning, finish_adaptation, settle, shared_tuning
 from .base import Budget, Cost, Info, Progress, Run, Timing, chain_keys
 from .layouts import choose_layout, density_for, group_sizes, idle_lanes
@@ -134,7 +134,7 @@ def run_kernel(
         info=info,
         warmup=warmup,
         sampling=Cost(*(a - b for a, b in zip(_cost(groups), warmup, strict=True))),
-        executed=_since(before, target.counter.read()) if before and target.counter else None,
+        executed=target.counter.read().since(before) if before and target.counter else None,
         timing=Timing(clock.compile_seconds, warmup_seconds, sampling_seconds),
         layout=layout,
         warnings=idle_lanes(layout, np.asarray(info.cost.gradients)),
@@ -239,10 +239,6 @@ def _assemble(chunks: list[list[Chunk]]) -> tuple[np.ndarray, Info]:
     joined = [jax.tree.map(join, *((chunk.draws, chunk.info) for chunk in of_group)) for of_group in chunks]
     shortest = min(draws.shape[1] for draws, _ in joined)
     return jax.tree.map(lambda *parts: np.concatenate([p[:, :shortest] for p in parts]), *joined)
-
-
-def _since(before: Counts, now: Counts) -> Counts:
-    return Counts(*(b - a for a, b in zip(before, now, strict=True)))
 
 
 def _check_started(groups: list[Group], target: Target) -> None:

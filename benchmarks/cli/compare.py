@@ -34,6 +34,7 @@ COMPARE_EXAMPLES = examples(
     "essper compare eight_schools --sampler nuts --sampler 'drhmc[stages=2]' --seeds 4",
     "essper compare eight_schools --backend jax",
     "essper compare simulated_nes-nes --sampler nuts --sampler 'sgld[batch=64]'",
+    "essper compare eight_schools --sampler nuts --sampler fvi --sampler fullrank-vi",
     "essper compare garch-garch11 --database my_posteriordb --budget 20000 --dry-run",
 )
 REPORT_EXAMPLES = examples(

@@ -108,10 +108,11 @@ def _curve_rows(
     summary: Mapping[str, Any], panel: str, over: str, series: Mapping[str, Sequence[float | None]]
 ) -> list[dict[str, Any]]:
     curve = summary["curve"]
+    kind = "curve" if len(curve["gradients"]) > 1 else "point"
     shared = {"panel": panel, "over": over, "sampler": summary["label"], "status": summary["status_text"]}
     columns = zip(curve["gradients"], series["median"], series["low"], series["high"], strict=True)
     rows = [
-        {**shared, "kind": "curve", "gradients": x, "value": median, "low": low, "high": high}
+        {**shared, "kind": kind, "gradients": x, "value": median, "low": low, "high": high}
         for x, median, low, high in columns
         if median is not None
     ]
@@ -156,12 +157,23 @@ def _error_spec(
         strokeDash=dash,
         tooltip=["sampler:N", "status:N", "gradients:Q", "value:Q", "low:Q", "high:Q"],
     )
+    # What paid for all of its draws before the first one: no line, but where it ended, and the seeds' range.
+    points = alt.Chart().transform_filter("datum.kind == 'point' && datum.over == over")
+    reach = points.mark_rule(strokeWidth=1.8).encode(
+        x=x, y=alt.Y("low:Q", title="b²"), y2="high:Q", color=color
+    )
+    point = points.mark_point(size=70, filled=True, opacity=1).encode(
+        x=x,
+        y=y,
+        color=color,
+        tooltip=["sampler:N", "status:N", "gradients:Q", "value:Q", "low:Q", "high:Q"],
+    )
     floors = alt.Chart().transform_filter("datum.kind == 'floor' && datum.over == over")
     floor = floors.mark_rule(color=GREY, strokeDash=[5, 3]).encode(y="max(value):Q")
     name = floors.mark_text(
         text="noise of the reference", align="right", dx=-4, dy=-6, color=GREY, fontSize=10
     )
-    layers = alt.layer(band, line, floor, name.encode(x=alt.value(PANEL), y="max(value):Q"))
+    layers = alt.layer(band, line, reach, point, floor, name.encode(x=alt.value(PANEL), y="max(value):Q"))
     faceted = (
         layers.properties(width=PANEL, height=230)
         .facet(

@@ -5,7 +5,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..comparison import Comparison, comparison_to_dict
-from .table import Column, Row, compact_columns, interval, table_rows
+from .table import Column, Row, compact_columns, fit_notes, interval, table_rows
 
 _STYLES = {
     "ok": "green",
@@ -24,7 +24,10 @@ _SHORT = {
     "w1": "largest W₁\n(noise)",
     "error_rank": "rank on\nerror",
 }
-_LEAVING = ("gradients", "divergences", "sampling", "rhat", "z", "rank", "ratio", "error_rank", "w1", "b2")
+_LEAVING = (
+    *("gradients", "divergences", "sampling", "rhat", "z"),
+    *("rank", "ratio", "b2", "error_rank", "khat", "w1"),
+)
 """Columns that are given up, in this order, where the terminal is too narrow."""
 _GAP = 2
 
@@ -66,13 +69,13 @@ def console_table(comparison: Comparison, width: int = 160) -> Group:
             table.add_column(
                 Text(_title(column)), justify=justify, min_width=widths[column.key], no_wrap=True
             )
-        mine = [row for row in rows if row["posterior"] == posterior]
-        for row in sorted(mine, key=_order):
+        mine = sorted((row for row in rows if row["posterior"] == posterior), key=_order)
+        for row in mine:
             # Only the status is coloured by outcome; a figure that does not count is dimmed.
             styles = {"status": _STYLES[row["status"]]}
             dim = "" if row["status"] == "ok" or row["approximate"] else "dim"
             table.add_row(*(Text(column.cell(row), style=styles.get(column.key, dim)) for column in columns))
-        parts += [table, Text("")]
+        parts += [table, *(Text(note, style="yellow") for note in fit_notes(mine)), Text("")]
     for overall in shown["overall"]:
         if overall["metric"] == shown["rank_metric"] and overall["posteriors"]:
             total = len(overall["posteriors"]) + len(overall["excluded"])

@@ -32,6 +32,13 @@ _PLAIN = (
     ("max_abs_z", "largest over comparisons and cells"),
     ("divergences", "sum over cells"),
     ("acceptance", "mean over cells"),
+    ("khat", "of variational fits: the largest over fits and cells"),
+    ("khat_threshold", "up to which their importance weights are usable"),
+    ("elbo", "mean over fits and cells"),
+    ("elbo_error", "Monte Carlo standard error of that mean"),
+    ("elbo_low", "smallest over fits and cells"),
+    ("elbo_high", "largest over fits and cells"),
+    ("note", "what the diagnostics of the fits advise"),
     ("baseline", "what the ratios are to"),
 )
 _BOUNDS = (("value", ""), ("low", "_low"), ("high", "_high"))
@@ -40,7 +47,7 @@ CSV_COLUMNS = (
     *_PLAIN,
     *((metric, f"{text}; with .min and .median over parameters") for metric, text in METRICS.items()),
     *ERRORS.items(),
-    ("floor.METRIC", "of a distance: what draws of the reference's own distribution show"),
+    ("floor.METRIC", "of an error: what draws of the reference's own distribution show"),
     ("METRIC_low, METRIC_high", "the interval of METRIC over seeds, empty with one seed"),
     ("ratio.METRIC", "ratio to the baseline, with _low and _high"),
 )
@@ -68,6 +75,10 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     values = {**row, **row["setting"]}
     values["seeds"] = " ".join(map(str, row["seeds"]))
     values |= {f"gradients_{phase}": row["gradients"][phase] for phase in ("warmup", "sampling")}
+    fits = row["variational"] or {}
+    low, high = fits.get("elbo_range") or (None, None)
+    values |= {f: fits.get(f) for f in ("khat", "khat_threshold", "elbo", "elbo_error", "note")}
+    values |= {"elbo_low": low, "elbo_high": high}
     values["baseline"] = next((ratio["baseline"] for ratio in row["ratios"].values()), None)
     flat = {name: values[name] for name, _ in _PLAIN}
     for name, estimate in row["metrics"].items():

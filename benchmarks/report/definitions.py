@@ -5,6 +5,8 @@ from typing import Any
 
 from ..distances import PROJECTIONS, STEIN_DRAWS
 from ..gates import FAMILY_WISE_LEVEL, MAX_RHAT, MIN_BULK_ESS_PER_CHAIN
+from ..importance import MAX_KHAT
+from ..variational import REPAIR
 
 METRICS = {
     "ess_bulk": "effective draws over all chains, bulk",
@@ -25,6 +27,19 @@ ERRORS = {
     "w1.maximum": "the same, largest over parameters",
     "sliced_w1": "sliced W₁ of the standardized parameters",
     "ksd": "kernel Stein discrepancy, 0 where its square is estimated as negative",
+    "mean_error.average": "|mean − reference mean| in the reference's sd, averaged over parameters",
+    "mean_error.maximum": "the same, largest over parameters",
+    "sd_error.average": "|log(sd / reference sd)|, averaged over parameters",
+    "sd_error.maximum": "the same, largest over parameters",
+    "sd_ratio": "sd over reference sd, geometric mean over parameters",
+    "quantile_error.average": "|error| of the 5, 50 and 95 % quantiles in the reference's sd, averaged",
+    "quantile_error.maximum": "the same, largest over quantiles and parameters",
+    "coverage_50": "share of reference draws inside the central 50 % interval, averaged over parameters",
+    "coverage_50.minimum": "the same, smallest over parameters",
+    "coverage_90": "share of reference draws inside the central 90 % interval, averaged over parameters",
+    "coverage_90.minimum": "the same, smallest over parameters",
+    "w1_resampled.average": "w1.average of a variational fit's draws as importance weights count them",
+    "w1_resampled.maximum": "w1.maximum of the same",
 }
 _DEFINITIONS = (
     (
@@ -44,10 +59,10 @@ _DEFINITIONS = (
     (
         "Approximate samplers",
         "Samplers that say of themselves that their draws are of another distribution than the posterior "
-        "(stochastic-gradient methods with a fixed step size). They are ranked on error, never on "
-        "efficiency, and take part in no ratio, whatever the gates found: effective draws of another "
-        "distribution, however many and however cheap, come no nearer to the posterior. ESS and R-hat are "
-        "kept as diagnostics of the chains; ESS per gradient and per second are left out (“–”).",
+        "(stochastic-gradient methods with a fixed step size, variational fits). They are ranked on error, "
+        "never on efficiency, and take part in no ratio, whatever the gates found: effective draws of "
+        "another distribution, however many and however cheap, come no nearer to the posterior. ESS and "
+        "R-hat are kept as diagnostics of the chains; ESS per gradient and per second are left out (“–”).",
     ),
     (
         "Gradients",
@@ -99,7 +114,8 @@ _DEFINITIONS = (
         "Squared bias over reference variance (Hoffman and Sountsov, 2022, AISTATS): (mean of all "
         "chains' draws so far − reference mean)² / reference variance, for x and for x², averaged over "
         "parameters or at its maximum, against gradients per chain with warmup included. Curves are "
-        "medians over seeds, interpolated in log gradients, with the seeds' range shaded. Below the "
+        "medians over seeds, interpolated in log gradients, with the seeds' range shaded. A sampler that has "
+        "paid for all of its draws before the first one (a variational fit) is a single point. Below the "
         "reference's own noise (dashed) curves cannot be told apart; there, ranks on error tie.",
     ),
     (
@@ -129,6 +145,41 @@ _DEFINITIONS = (
         f"the U-statistic over at most {STEIN_DRAWS} draws, thinned evenly: its mean is 0 for exact draws; "
         "KSD is its root, 0 where it is negative. In parentheses: the root of one standard deviation of KSD² "
         "for as many independent exact draws. Its gradients are no cost of the run.",
+    ),
+    (
+        "Errors of means, sds and quantiles",
+        "Of all chains' draws together against the reference draws: differences of means and of the 5, 50 "
+        "and 95 % quantiles in standard deviations of the reference, and log(sd / reference sd); the largest "
+        "over parameters. In parentheses: the same between two halves of the reference. “sd ratio, mean”: "
+        "geometric mean over parameters; below 1, draws are too narrow.",
+    ),
+    (
+        "Coverage",
+        "The share of the reference draws that lie inside the central 50 or 90 % interval of the draws, "
+        "averaged over parameters, and for 90 % the least over parameters. 0.5 and 0.9 are right. Means over "
+        "seeds.",
+    ),
+    (
+        "ELBO",
+        "Of a variational fit q: the mean of log p − log q over its draws, p being the target's density on "
+        "the unconstrained scale, up to a constant. On one posterior larger is better. Fits are averaged "
+        "over chains and seeds; in brackets the smallest and the largest. Fits that converged ended by their "
+        "own rule, not with their budget; R-hat between them says whether they ended in the same place.",
+    ),
+    (
+        "k-hat",
+        "The shape of the generalized Pareto distribution that the largest importance weights p/q follow "
+        "(Vehtari, Simpson, Gelman, Yao and Gabry, 2024, JMLR 25(72); as a diagnostic of variational fits "
+        "Yao, Vehtari, Simpson and Gelman, 2018, ICML). Every chain is a fit with weights of its own; the "
+        "largest k-hat over fits is shown. Weights of S draws are usable up to "
+        f"min(1 − 1/log10(S), {MAX_KHAT:g}).",
+    ),
+    (
+        "Weighted draws",
+        "Draws of every fit with their Pareto-smoothed importance weights, normalized within the fit; fits "
+        "count the same. Importance resampling draws from just these. A note says where that repairs a fit: "
+        "k-hat usable in every fit, and the largest W₁, above its noise as it is, falls to at most "
+        f"{REPAIR:.0%} of it or to the noise. It says where k-hat is above the limit, too.",
     ),
     (
         "Gradients to b²",

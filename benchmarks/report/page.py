@@ -12,7 +12,21 @@ from markupsafe import Markup
 from . import charts
 from .definitions import definitions
 from .plain import OVERALL_TITLES, overall_rows, ranking_line, summary_line
-from .table import COLUMNS, ERROR_COLUMNS, NONE, compact_columns, count, error_rows, number, rhat, table_rows
+from .table import (
+    COLUMNS,
+    ERROR_COLUMNS,
+    ESTIMATE_COLUMNS,
+    FIT_COLUMNS,
+    NONE,
+    compact_columns,
+    count,
+    error_rows,
+    estimate_rows,
+    fit_rows,
+    number,
+    rhat,
+    table_rows,
+)
 
 SYMBOLS = {"ok": "✓", "unverified": "?", "not converged": "~", "biased": "✗", "failed": "!"}
 MEANINGS = {
@@ -66,6 +80,10 @@ def render_html(comparison: Mapping[str, Any], records: Sequence[Mapping[str, An
         compact=compact_columns(comparison),
         errors=ERROR_COLUMNS,
         compared=error_rows(rows),
+        estimates=ESTIMATE_COLUMNS,
+        estimated=estimate_rows(rows),
+        fits=FIT_COLUMNS,
+        fitted=fit_rows(rows),
         more=[column for column in COLUMNS if column.key == "sampler" or not column.compact],
         overall_titles=OVERALL_TITLES,
         overall=overall_rows(comparison),
@@ -101,6 +119,8 @@ def _cell(record: Mapping[str, Any]) -> dict[str, Any]:
         "facts": _facts(record),
         "cost": _cost(record),
         "timing": [(phase, number(seconds)) for phase, seconds in (record.get("timing") or {}).items()],
+        "grid": _learning_rates(record.get("variational")),
+        "note": (record.get("variational") or {}).get("note"),
         "parameters": _worst_parameters(record.get("parameters")),
     }
 
@@ -124,6 +144,10 @@ def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         facts.append(("max |z|", f"{number(bias['max_abs_z'])} ({bias['worst']}; {limits})"))
     if found := record.get("distances"):
         facts += _distances(found)
+    if found := record.get("accuracy"):
+        facts += _accuracy(found)
+    if found := record.get("variational"):
+        facts += _fits(found)
     if reference := record.get("reference"):
         facts.append(("reference", f"{count(reference['draws'])} draws, {reference['source']}"))
         if reference["not_compared"]:
@@ -140,6 +164,49 @@ def _distances(found: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("sliced W₁", f"{number(sliced['value'])} (noise {number(sliced['floor'])})"),
         ("KSD", ksd["reason"] or f"{number(ksd['value'])} ({noise})"),
     ]
+
+
+def _accuracy(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    mean, sd, coverage = found["mean"], found["sd"], found["coverage"]
+    return [
+        (
+            "largest error of a mean",
+            f"{number(mean['maximum'])} ({mean['worst']}; noise {number(mean['floor']['maximum'])})",
+        ),
+        (
+            "largest |log sd ratio|",
+            f"{number(sd['maximum'])} ({sd['worst']}; noise {number(sd['floor']['maximum'])})",
+        ),
+        *((f"coverage of {level} %", number(shares["average"])) for level, shares in coverage.items()),
+    ]
+
+
+def _fits(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    khat, limit = found["khat"], number(found["khat"]["threshold"])
+    pairs = zip(found["elbo"], found["elbo_error"], strict=True)
+    facts = [
+        ("ELBO", ", ".join(f"{number(bound, 6)} ± {number(error, 2)}" for bound, error in pairs)),
+        ("k-hat", f"{', '.join(map(number, khat['values']))} (limit {limit})"),
+        ("ESS of the weights", ", ".join(map(count, found["weight_ess"]))),
+    ]
+    if found["converged"] is not None:
+        facts.append(("fits converged", f"{sum(found['converged'])} of {len(found['converged'])}"))
+    return facts
+
+
+def _learning_rates(found: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The ELBO of every learning rate in every fit, the chosen one starred."""
+    if not found or not found["grid_elbo"]:
+        return None
+    rows = []
+    for i, rate in enumerate(found["learning_rates"]):
+        chosen = [rate == one for one in found["learning_rate"]]
+        cells = [
+            number(fit[i], 6) + ("*" if mine else "")
+            for fit, mine in zip(found["grid_elbo"], chosen, strict=True)
+        ]
+        rows.append((number(rate), cells))
+    return {"titles": [f"fit {i + 1}" for i in range(len(found["grid_elbo"]))], "rows": rows}
 
 
 def _cost(record: Mapping[str, Any]) -> dict[str, Any] | None:

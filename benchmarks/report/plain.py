@@ -6,7 +6,22 @@ from typing import Any
 
 from .data import CSV_COLUMNS
 from .definitions import definitions, metric_title
-from .table import COLUMNS, ERROR_COLUMNS, NONE, compact_columns, count, error_rows, interval, table_rows
+from .table import (
+    COLUMNS,
+    ERROR_COLUMNS,
+    ESTIMATE_COLUMNS,
+    FIT_COLUMNS,
+    NONE,
+    Column,
+    Row,
+    compact_columns,
+    count,
+    error_rows,
+    estimate_rows,
+    fit_rows,
+    interval,
+    table_rows,
+)
 
 _TEX = {
     "\\": r"\textbackslash{}",
@@ -33,6 +48,7 @@ _TEX = {
     "≥": r"$\geq$",
     "−": r"$-$",
     "√": r"$\surd$",
+    "→": r"$\to$",
     "\n": " ",
 }
 
@@ -99,9 +115,7 @@ def render_markdown(comparison: Mapping[str, Any], records: Sequence[Mapping[str
     for posterior in comparison["posteriors"]:
         mine = [row for row in rows if row["posterior"] == posterior]
         parts.append(f"## {escape_markdown(posterior)}")
-        parts.append(
-            _markdown_table([c.title for c in COLUMNS], [[c.cell(row) for c in COLUMNS] for row in mine])
-        )
+        parts.append(_markdown_figures(COLUMNS, mine))
         reasons = [
             f"- {escape_markdown(row['label'])} is not ranked on efficiency: {row['reason']}"
             for row in mine
@@ -109,9 +123,11 @@ def render_markdown(comparison: Mapping[str, Any], records: Sequence[Mapping[str
         ]
         parts.append("\n".join(reasons))
         if compared := error_rows(mine):
-            parts.append("### Error against the reference")
-            cells = [[c.cell(row) for c in ERROR_COLUMNS] for row in compared]
-            parts.append(_markdown_table([c.title for c in ERROR_COLUMNS], cells))
+            parts += ["### Error against the reference", _markdown_figures(ERROR_COLUMNS, compared)]
+        if estimated := estimate_rows(mine):
+            parts += ["### Estimates against the reference", _markdown_figures(ESTIMATE_COLUMNS, estimated)]
+        if fits := fit_rows(mine):
+            parts += ["### Variational fits", _markdown_figures(FIT_COLUMNS, fits)]
     if overall := overall_rows(comparison):
         parts.append(f"## Ratio to {escape_markdown(comparison['baseline'])} over posteriors")
         parts.append(_markdown_table(OVERALL_TITLES, overall))
@@ -147,6 +163,11 @@ def _counted(things: Sequence[Any], name: str) -> str:
 
 def _each(values: Iterable[Any]) -> str:
     return ", ".join(str(value) for value in values)
+
+
+def _markdown_figures(columns: Sequence[Column], rows: Sequence[Row]) -> str:
+    cells = [[column.cell(row) for column in columns] for row in rows]
+    return _markdown_table([column.title for column in columns], cells)
 
 
 def _markdown_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -42,7 +42,16 @@ def table_rows(comparison: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-ERRORS = ("b2_final.mean", "b2_final.square", "w1.maximum", "sliced_w1", "ksd")
+ERRORS = (
+    "b2_final.mean",
+    "b2_final.square",
+    "w1.maximum",
+    "sliced_w1",
+    "ksd",
+    "mean_error.maximum",
+    "sd_error.maximum",
+    "quantile_error.maximum",
+)
 
 
 def _best(summary: Row, summaries: Sequence[Row]) -> list[str]:
@@ -131,6 +140,10 @@ def _metric(key: str, scale: float = 1.0) -> Callable[[Row], str]:
     return lambda row: interval(row["metrics"][key], scale)
 
 
+def _share(key: str) -> Callable[[Row], str]:
+    return lambda row: number(row["metrics"][key]["value"])
+
+
 def _error(key: str) -> Callable[[Row], str]:
     """An error; of a distance with what noise alone makes, in parentheses; the best are marked."""
 
@@ -138,10 +151,40 @@ def _error(key: str) -> Callable[[Row], str]:
         value = interval(row["metrics"][key])
         if value == NONE:
             return value
-        noise = f" ({number(row['floors'][key])})" if key in row["floors"] else ""
+        floor = row["floors"].get(key)
+        noise = "" if floor is None else f" ({number(floor)})"
         return value + noise + (" best" if key in row["best"] else "")
 
     return text
+
+
+def khat_text(row: Row) -> str:
+    """The largest k-hat over fits and seeds; with the limit where it is above."""
+    found = row["variational"]
+    if found is None or found["khat"] is None:
+        return NONE
+    return f"{found['khat']:.2f}" + ("" if found["usable"] else f" > {found['khat_threshold']:.2f}")
+
+
+def bound_text(found: Mapping[str, Any] | None) -> str:
+    """The mean ELBO of the fits, to the first digit of its Monte Carlo error, and the range over fits."""
+    if found is None or found["elbo"] is None:
+        return NONE
+    error = found["elbo_error"] or 0.0
+    decimals = max(0, -math.floor(math.log10(error))) if error > 0 else 2
+    value, low, high = (f"{bound:.{decimals}f}" for bound in (found["elbo"], *found["elbo_range"]))
+    return value if found["fits"] == 1 else f"{value} [{low}, {high}]"
+
+
+def _converged_text(row: Row) -> str:
+    found = row["variational"]
+    if found is None or found["converged"] is None:
+        return NONE
+    return f"{found['converged']} of {found['fits']}"
+
+
+def _note_text(row: Row) -> str:
+    return (row["variational"] and row["variational"]["note"]) or ""
 
 
 COLUMNS = (
@@ -174,9 +217,11 @@ COLUMNS = (
 )
 COMPACT = tuple(column for column in COLUMNS if column.compact)
 _NAMES = tuple(column for column in COLUMNS if column.key in ("sampler", "status"))
+_SAMPLER = _NAMES[:1]
 _RANK = Column("error_rank", "Rank on error", lambda row: rank_text(row["error_rank"]))
 _B2 = Column("b2", "b² of x at the end", _error("b2_final.mean"))
 _W1 = Column("w1", "largest W₁ (noise)", _error("w1.maximum"))
+_KHAT = Column("khat", "k-hat", khat_text)
 ERROR_COLUMNS = (
     _RANK,
     *_NAMES,
@@ -188,12 +233,54 @@ ERROR_COLUMNS = (
     Column("ksd", "KSD (noise)", _error("ksd")),
 )
 """Errors against the reference: a table of its own."""
+ESTIMATE_COLUMNS = (
+    *_SAMPLER,
+    Column("mean_error", "largest error of a mean (noise)", _error("mean_error.maximum")),
+    Column("sd_error", "largest |log sd ratio| (noise)", _error("sd_error.maximum")),
+    Column("sd_ratio", "sd ratio, mean", _metric("sd_ratio")),
+    Column("quantile_error", "largest error of a quantile (noise)", _error("quantile_error.maximum")),
+    Column("coverage_50", "coverage of 50 %", _share("coverage_50")),
+    Column("coverage_90", "coverage of 90 %", _share("coverage_90")),
+    Column("coverage_90_least", "of 90 %, least", _share("coverage_90.minimum")),
+)
+"""Estimates against the reference's: another table."""
+FIT_COLUMNS = (
+    *_SAMPLER,
+    Column("elbo", "ELBO [range over fits]", lambda row: bound_text(row["variational"])),
+    Column("converged", "Fits converged, by their own rule", _converged_text),
+    _KHAT,
+    _W1,
+    Column("w1_resampled", "largest W₁, draws weighted (noise)", _error("w1_resampled.maximum")),
+    Column("note", "Note", _note_text),
+)
+"""Of variational fits: a table of its own."""
 
 
 def compact_columns(comparison: Mapping[str, Any]) -> tuple[Column, ...]:
     """Where room is short: with the errors, if some sampler is ranked on nothing else."""
-    approximate = any(summary["approximate"] for summary in comparison["summaries"])
-    return (*COMPACT, _B2, _W1, _RANK) if approximate else COMPACT
+    if not any(summary["approximate"] for summary in comparison["summaries"]):
+        return COMPACT
+    fitted = any(summary["variational"] for summary in comparison["summaries"])
+    return (*COMPACT, _B2, _W1, *((_KHAT,) if fitted else ()), _RANK)
+
+
+def estimate_rows(rows: Sequence[Row]) -> list[Row]:
+    """The groups whose estimates have been held against a reference's."""
+    return [row for row in rows if row["metrics"]["mean_error.maximum"]["value"] is not None]
+
+
+def fit_rows(rows: Sequence[Row]) -> list[Row]:
+    """The groups of variational fits."""
+    return [row for row in rows if row["variational"]]
+
+
+def fit_notes(rows: Sequence[Row]) -> list[str]:
+    """What there is to say of variational fits where a table has no room, a line a group."""
+    return [
+        f"{row['label']}: ELBO {bound_text(row['variational'])}, {_converged_text(row)} fits converged; "
+        + (_note_text(row) or f"k-hat {khat_text(row)}")
+        for row in fit_rows(rows)
+    ]
 
 
 def error_rows(rows: Sequence[Row]) -> list[Row]:

@@ -21,11 +21,12 @@ from jax import Array
 from ...models.neural_potential import DOMAIN
 from ...models.target import Target
 from ...samplers import NUTS, Budget, WindowedAdaptation
+from ...samplers.mode_search import Started
 from ...samplers.sghmc import SGHMC
 from ...samplers.sgld import SGLD
 from ...samplers.stochastic import Gradients, Problem, Schedule
 from ...samplers.stochastic.problem import problem_of
-from ...samplers.stochastic.start import Started, mode_start
+from ...samplers.stochastic.start import mode_start
 from .bnn_potential_claims import (
     COLD,
     ENSEMBLE,

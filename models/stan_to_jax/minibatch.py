@@ -7,8 +7,8 @@ are rows is read from the declarations; that the density is such a sum is tested
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import jax
@@ -76,11 +76,11 @@ def why_no_rows(program: syntax.Program, size: str) -> str:
     """
     if not any(d.name == size and d.type.base == "int" and not d.type.array for d in _data(program)):
         return f"{size} is no int among the data"
-    for declared in _declarations(program.parameters):
-        if size in _names((declared.type.array, declared.type.dims)):
+    for declared in syntax.declarations(program.parameters):
+        if size in syntax.variables(declared.type.sizes):
             return f"{size} sizes the parameter {declared.name}"
     for declared in _data(program):
-        if size in _names(_other_sizes(declared.type)):
+        if size in syntax.variables(_other_sizes(declared.type)):
             return f"{size} sizes a dimension of {declared.name} that is not its first"
     if not _variables(program, size):
         return f"{size} is the leading size of no data"
@@ -200,39 +200,14 @@ class _Likelihood:
 # -- declarations ---------------------------------------------------------------------------------
 
 
-def _declarations(statements: Sequence[syntax.Statement]) -> list[syntax.Declaration]:
-    return [s for s in statements if isinstance(s, syntax.Declaration)]
-
-
 def _data(program: syntax.Program) -> list[syntax.Declaration]:
-    return _declarations(program.data) + _declarations(program.transformed_data)
+    return syntax.declarations(program.data) + syntax.declarations(program.transformed_data)
 
 
 def _variables(program: syntax.Program, size: str) -> tuple[str, ...]:
-    return tuple(d.name for d in _data(program) if _sizes(d.type)[:1] == (syntax.Variable(size),))
-
-
-def _sizes(declared: syntax.SizedType) -> tuple[syntax.Expression, ...]:
-    return (*declared.array, *declared.dims)
+    return tuple(d.name for d in _data(program) if d.type.sizes[:1] == (syntax.Variable(size),))
 
 
 def _other_sizes(declared: syntax.SizedType) -> tuple[syntax.Expression, ...]:
     square = declared.dims if declared.base in SQUARE else ()
-    return (*_sizes(declared)[1:], *square)
-
-
-def _names(node: Any) -> set[str]:
-    """The variables that occur in an expression, or in a tuple of them."""
-    return set(_variables_in(node))
-
-
-def _variables_in(node: Any) -> Iterator[str]:
-    if isinstance(node, syntax.Variable):
-        yield node.name
-    parts: Any = ()
-    if isinstance(node, tuple):
-        parts = node
-    elif is_dataclass(node):
-        parts = [getattr(node, f.name) for f in fields(node)]
-    for part in parts:
-        yield from _variables_in(part)
+    return (*declared.sizes[1:], *square)

@@ -126,7 +126,7 @@ class Lowered:
 
     def _declare_parameters(self, run: Interpreter, numbers: Array) -> Any:
         log_jacobian: Any = 0.0
-        for block, node in zip(self.parameters, _declarations(self.program.parameters), strict=True):
+        for block, node in zip(self.parameters, syntax.declarations(self.program.parameters), strict=True):
             declared = statements.declared(run, node.type, None, bounds=True)
             free = numbers[block.start : block.start + block.size]
             data, increment = constrain(declared, free)
@@ -160,14 +160,42 @@ def lower(program: Program, data: Mapping[str, Any], *, precision: Precision = "
     with np.errstate(all="ignore"), _as_unsupported(program.name):
         _declare_data(run, tree.data, data, program.name)
         run.execute_all(tree.transformed_data, None)
-        blocks, start = [], 0
-        for node in _declarations(tree.parameters):
-            declared = statements.declared(run, node.type, None)
-            size = free_size(declared)
-            blocks.append(ParameterBlock(node.name, declared, start, size))
-            start += size
+        blocks = _blocks(run, tree)
     values = {name: storage.content() for name, storage in run.memory.variables.items()}
-    return Lowered(program.name, tree, tuple(blocks), values, precision)
+    return Lowered(program.name, tree, blocks, values, precision)
+
+
+def parameter_blocks(
+    tree: syntax.Program, data: Mapping[str, Any], name: str
+) -> tuple[tuple[ParameterBlock, ...], dict[str, np.ndarray]]:
+    """The parameters and their places, and the data as arrays, with no density.
+
+    Transformed data are computed only where a parameter's size depends on them.
+
+    Raises
+    ------
+    UnsupportedStanError
+        If it does, and they cannot be computed.
+    StanDataError
+        If data are missing or of another shape.
+    """
+    run = Interpreter(_functions(tree), Memory(), traced=False)
+    with np.errstate(all="ignore"), _as_unsupported(name):
+        _declare_data(run, tree.data, data, name)
+        arrays = {given: np.asarray(found.content().data) for given, found in run.memory.variables.items()}
+        sizes = syntax.variables(tuple(d.type.sizes for d in syntax.declarations(tree.parameters)))
+        if sizes - arrays.keys():
+            run.execute_all(tree.transformed_data, None)
+        return _blocks(run, tree), arrays
+
+
+def _blocks(run: Interpreter, tree: syntax.Program) -> tuple[ParameterBlock, ...]:
+    blocks, start = [], 0
+    for node in syntax.declarations(tree.parameters):
+        declared = statements.declared(run, node.type, None)
+        blocks.append(ParameterBlock(node.name, declared, start, free_size(declared)))
+        start += blocks[-1].size
+    return tuple(blocks)
 
 
 @contextmanager
@@ -186,14 +214,10 @@ def _functions(tree: syntax.Program) -> dict[str, list[syntax.Function]]:
     return found
 
 
-def _declarations(block: Sequence[syntax.Statement]) -> list[syntax.Declaration]:
-    return [node for node in block if isinstance(node, syntax.Declaration)]
-
-
 def _declare_data(
     run: Interpreter, block: Sequence[syntax.Statement], data: Mapping[str, Any], name: str
 ) -> None:
-    for node in _declarations(block):
+    for node in syntax.declarations(block):
         declared = statements.declared(run, node.type, None)
         if node.name not in data:
             raise StanDataError(f"the data of {name!r} lack {node.name!r}")
@@ -219,7 +243,7 @@ def _as_array(given: Any, declared: Declared, variable: str, program: str) -> np
 
 def _check(run: Interpreter, block: Sequence[syntax.Statement]) -> None:
     """Transformed parameters outside of their declared bounds reject."""
-    for node in _declarations(block):
+    for node in syntax.declarations(block):
         if node.type.constraints or node.type.base not in ("int", "real", "vector", "row_vector", "matrix"):
             declared = statements.declared(run, node.type, None, bounds=True)
             met = satisfied(declared, run.memory.read(node.name, None).data)

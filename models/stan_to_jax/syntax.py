@@ -5,8 +5,9 @@ Nodes are frozen and compare without their positions: two occurrences of ``x[t -
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, NamedTuple
 
 
 class Position(NamedTuple):
@@ -132,6 +133,11 @@ class SizedType(Node):
     dims: tuple[Expression, ...] = ()
     constraints: tuple[tuple[str, Expression], ...] = ()
     """Some of ``lower``, ``upper``, ``offset``, ``multiplier``, with their expressions."""
+
+    @property
+    def sizes(self) -> tuple[Expression, ...]:
+        """Those of its array dimensions, then those of its vectors or matrices."""
+        return (*self.array, *self.dims)
 
     def constraint(self, name: str) -> Expression | None:
         return dict(self.constraints).get(name)
@@ -298,3 +304,28 @@ class Program(Node):
     model: tuple[Statement, ...] = ()
     generated_quantities: tuple[Statement, ...] = ()
     """Parsed, never executed: they are no part of the density."""
+
+
+# -- looking into programs ------------------------------------------------------------------------
+
+
+def declarations(block: Sequence[Statement]) -> list[Declaration]:
+    """What a block declares, variables of inner scopes left out."""
+    return [statement for statement in block if isinstance(statement, Declaration)]
+
+
+def nodes(node: Any) -> Iterator[Node]:
+    """A node, or those of a tuple of them, and all nodes within."""
+    parts: Any = ()
+    if isinstance(node, tuple):
+        parts = node
+    elif isinstance(node, Node):
+        yield node
+        parts = [getattr(node, part.name) for part in fields(node)]
+    for part in parts:
+        yield from nodes(part)
+
+
+def variables(node: Any) -> set[str]:
+    """The names of the variables that occur in a node, or in a tuple of them."""
+    return {found.name for found in nodes(node) if isinstance(found, Variable)}

@@ -142,6 +142,14 @@ def simulated_earnings(rng: np.random.Generator) -> Data:
     return {"N": n, "earn": rng.normal(20 + 1.2 * (height - 66.5), 12), "height": height}
 
 
+def simulated_surgical(rng: np.random.Generator) -> Data:
+    patients = np.rint(np.geomspace(40, 900, 16)).astype(int)
+    rng.shuffle(patients)
+    log_odds = rng.normal(-2.2, 0.6, len(patients))
+    deaths = rng.binomial(patients, 1 / (1 + np.exp(-log_odds)))
+    return {"N": len(patients), "n": patients, "r": deaths}
+
+
 SIMULATORS: tuple[Callable[[np.random.Generator], Data], ...] = (
     simulated_nes,
     simulated_garch,
@@ -154,6 +162,7 @@ SIMULATORS: tuple[Callable[[np.random.Generator], Data], ...] = (
     simulated_hare_lynx,
     simulated_regression,
     simulated_earnings,
+    simulated_surgical,
 )
 
 

@@ -25,13 +25,14 @@ from jax import Array, lax
 from ...models.target import Target
 from ..base import Budget, Cost, Info, Progress, Run, Timing, chain_keys
 from ..layouts import group_sizes
+from ..mode_search import Started
 from ..timing import Clock, Program, worker_threads
 from .accounting import affordable, after, equivalents, info_of
 from .estimators import Estimator
 from .plans import Plan
 from .problem import Problem, problem_of
 from .settings import Gradients, Schedule
-from .start import Started, started_chains
+from .start import started_chains
 
 CALLS = 64
 """About as many calls does a run consist of, so that it can report and be interrupted."""

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import Array, lax
 
 from ...models.target import Target
 from ..base import Cost
+from ..mode_search import NOWHERE, Climb, Started, climber, random_start
 from ..timing import Clock, Program
 from .problem import Problem
 from .settings import Gradients
@@ -20,51 +20,12 @@ from .settings import Gradients
 if TYPE_CHECKING:
     from .engine import StochasticSampler
 
-RADIUS = 2.0
-"""Chains start uniformly in (−2, 2) in every unconstrained coordinate, as in Stan."""
-TRIES = 100
-"""Points that may be tried for one of finite density, as in Stan."""
 MAX_ITERATIONS = 1000
 TOLERANCE = 1e-8
 """The search ends where an iteration raises the log density by less than this times its magnitude, or 1."""
-LINE_SEARCH = 10
-"""Evaluations in one iteration, at most."""
-NOWHERE = 1e100
-"""Minus the log density where it is not finite: the line search turns back."""
 POWER_ITERATIONS = 20
 PRODUCT_COST = 2
 """Gradients that a Hessian times a vector costs: the gradient, and its derivative along the vector."""
-
-
-class Started(NamedTuple):
-    """One chain's first position."""
-
-    position: Array
-    gradients: Array
-    """Gradients of the whole density that finding it has cost, ``i[]``."""
-    found: Array
-    """Whether it is what was looked for: a point of finite density, or a mode."""
-
-
-def random_start(problem: Problem, key: Array, dim: int) -> Started:
-    """A uniform point of finite density; every one that is tried costs a gradient."""
-
-    def propose(trial: Array) -> Started:
-        point = jax.random.uniform(jax.random.fold_in(key, trial), (dim,), minval=-RADIUS, maxval=RADIUS)
-        return Started(point, trial + 1, jnp.isfinite(problem.log_density(point)))
-
-    return lax.while_loop(
-        lambda s: ~s.found & (s.gradients < TRIES), lambda s: propose(s.gradients), propose(jnp.int32(0))
-    )
-
-
-class _Search(NamedTuple):
-    position: Array
-    state: Any
-    iteration: Array
-    evaluations: Array
-    settled: Array
-    """Whether the last iteration has brought next to nothing."""
 
 
 def mode_start(problem: Problem, key: Array, dim: int) -> Started:
@@ -74,37 +35,20 @@ def mode_start(problem: Problem, key: Array, dim: int) -> Started:
     a point of finite density is found.
     """
 
-    def loss(theta: Array) -> Array:
-        value = -problem.log_density(theta)
-        return jnp.where(jnp.isfinite(value), value, NOWHERE)
+    climb = climber(problem.log_density)
+    start = random_start(problem.log_density, key, dim)
 
-    start = random_start(problem, key, dim)
-    search = optax.scale_by_zoom_linesearch(max_linesearch_steps=LINE_SEARCH, initial_guess_strategy="one")
-    optimizer: Any = optax.lbfgs(linesearch=search)  # whose state optax types as any tree
+    def settled(now: Climb) -> Array:
+        return now.risen < TOLERANCE * jnp.maximum(1.0, jnp.abs(now.loss))
 
-    def step(now: _Search) -> _Search:
-        line = now.state[-1]
-        updates, state = optimizer.update(
-            line.grad, now.state, now.position, value=line.value, grad=line.grad, value_fn=loss
-        )
-        risen = line.value - state[-1].value
-        settled = risen < TOLERANCE * jnp.maximum(1.0, jnp.abs(line.value))
-        evaluations = now.evaluations + state[-1].info.num_linesearch_steps.astype(jnp.int32)
-        position = optax.apply_updates(now.position, updates)
-        return _Search(jnp.asarray(position), state, now.iteration + 1, evaluations, settled)
-
-    value, gradient = jax.value_and_grad(loss)(start.position)
-    *before, line = optimizer.init(start.position)
-    state = (*before, line._replace(value=value, grad=gradient))
-    zero = jnp.int32(0)
     end = lax.while_loop(
-        lambda s: ~s.settled & (s.iteration < MAX_ITERATIONS),
-        step,
-        _Search(start.position, state, zero, start.gradients + 1, jnp.bool_(False)),
+        lambda now: ~settled(now) & (now.iteration < MAX_ITERATIONS),
+        climb.advance,
+        climb.begin(start.position),
     )
-    somewhere = end.state[-1].value < NOWHERE
+    somewhere = end.loss < NOWHERE
     position = jnp.where(somewhere, end.position, jnp.nan)
-    return Started(position, end.evaluations, start.found & end.settled & somewhere)
+    return Started(position, start.gradients + end.evaluations, start.found & settled(end) & somewhere)
 
 
 def largest_curvature(problem: Problem, key: Array, position: Array) -> Array:
@@ -186,7 +130,10 @@ def _starts(dim: int, kind: str, curved: bool) -> Program:
 
     def one(problem: Problem, key: Array) -> tuple[Started, Array]:
         position, direction = jax.random.split(jax.random.fold_in(key, 0))
-        started = (mode_start if kind == "mode" else random_start)(problem, position, dim)
+        if kind == "mode":
+            started = mode_start(problem, position, dim)
+        else:
+            started = random_start(problem.log_density, position, dim)
         if not curved:
             return started, jnp.asarray(jnp.nan)
         return started, largest_curvature(problem, direction, started.position)

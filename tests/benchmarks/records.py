@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+TRUST_NEITHER = "neither the draws nor importance weights can be trusted"
 VERSIONS = {"essper": "0.1.0", "jax": "0.10.0", "python": "3.12.3"}
 
 
@@ -69,12 +70,16 @@ def make_record(
         },
         "error_curve": make_curve(seed, max(ess, 1.0), 0.03 if biased else 0.0),
         "distances": _distances(0.3 if biased else 0.03, (1000 / max(ess, 1.0)) ** 0.5),
+        "accuracy": make_accuracy(0.4 if biased else 0.04, floor=0.03),
+        "variational": None,
         "gradients_to_b2": {"threshold": 0.01, "mean": 9000.0, "square": None if biased else 12000.0},
         "parameters": _parameters(ess),
         "warnings": [],
     }
     if status == "unverified":
-        record |= dict.fromkeys(("bias", "reference", "error_curve", "gradients_to_b2", "distances"))
+        record |= dict.fromkeys(
+            ("bias", "reference", "error_curve", "gradients_to_b2", "distances", "accuracy")
+        )
         compared = [field for field in record["parameters"] if field.startswith(("reference_", "z_"))]
         record["parameters"] |= {field: [None, None] for field in compared}
     return record | changes
@@ -103,6 +108,57 @@ def make_curve(seed: int, ess: float, floor: float) -> dict[str, Any]:
         "b2_mean": both,
         "b2_square": square,
         "noise_floor": 1e-4,
+    }
+
+
+def make_accuracy(size: float, floor: float | None = None) -> dict[str, Any]:
+    """Errors of estimates; without the noise beside them where ``floor`` is None."""
+
+    def beside(*names: str) -> dict[str, Any]:
+        return {} if floor is None else {"floor": dict.fromkeys(names, floor)}
+
+    sizes = {"average": size / 2, "maximum": size, "worst": "tau", **beside("average", "maximum")}
+    shares = ("average", "minimum", "maximum")
+    return {
+        "mean": sizes,
+        "sd": sizes | {"ratio": 1 - size},
+        "quantiles": sizes | {"worst": "q95 of tau"},
+        "coverage": {
+            level: {name: (1 - size) * int(level) / 100 for name in shares} | beside(*shares)
+            for level in ("50", "90")
+        },
+    }
+
+
+def make_fits(khat: float = 0.35, w1: float = 0.02, elbo: float = -31.5) -> dict[str, Any]:
+    """The part of a record that is about four variational fits, ``w1`` being that of the weighted draws."""
+    usable = khat <= 0.67
+    return {
+        "elbo": [elbo - 0.02, elbo, elbo, elbo + 0.02],
+        "elbo_error": [0.012] * 4,
+        "khat": {
+            "values": [khat - 0.2, khat, khat - 0.1, khat - 0.1],
+            "maximum": khat,
+            "threshold": 0.67,
+            "usable": usable,
+            "reason": None,
+        },
+        "weight_ess": [730.0, 640.5, 700.0, 690.0],
+        "converged": [True, True, True, False],
+        "learning_rate": [0.01, 0.1, 0.01, 0.01],
+        "learning_rates": [0.01, 0.1],
+        "grid_elbo": [[-31.6, -32.0], [-33.0, -31.75], [-31.6, None], [-31.6, -32.0]],
+        "steps": [[2000, 500], [500, 2000], [2000, 500], [2400, 500]],
+        "resampled": {
+            "mean": [4.4, 3.6],
+            "sd": [3.3, 3.2],
+            "q05": [-1.0, 0.2],
+            "q50": [4.4, 2.7],
+            "q95": [9.8, 9.9],
+            "accuracy": make_accuracy(0.05),
+            "w1": {"average": w1 / 2, "maximum": w1, "worst": "tau"},
+        },
+        "note": None if usable else f"k-hat {khat:.2f} is above 0.67: {TRUST_NEITHER}",
     }
 
 

@@ -13,6 +13,8 @@ import pytest
 from essper.benchmarks.cells import Cell, plan
 from essper.benchmarks.specs import SAMPLERS, SamplerSpec, parse_spec
 from essper.models.factorization import FactorizationError
+from essper.models.hierarchy import HierarchyError
+from essper.posteriordb_adapter import PosteriorDatabase
 
 CELL = Cell("some-posterior", "a" * 16, "b" * 16, parse_spec("hmc[jitter=0.1]"), 0, 1000, 4, "stanli")
 CHANGES: dict[str, Any] = {
@@ -204,6 +206,43 @@ def test_a_posterior_without_rows_is_refused_before_anything_runs(batched: Any):
         batched("rows", rows="M")
     with pytest.raises(FactorizationError, match=r"none has no rows of data .* leave the posterior out"):
         batched("none")
+
+
+@dataclasses.dataclass(frozen=True)
+class Amortized:
+    """A sampler that treats local parameters apart."""
+
+    hierarchy: str | None = None
+
+    needs_hierarchy: ClassVar[bool] = True
+
+
+def test_a_posterior_without_local_parameters_is_refused_before_anything_runs(monkeypatch):
+    monkeypatch.setitem(SAMPLERS, "amortized", Amortized)
+    database = PosteriorDatabase()
+
+    def planned(name: str, hierarchy: str | None = None) -> list[Cell]:
+        specs = [parse_spec("nuts"), SamplerSpec("amortized", Amortized(hierarchy))]
+        posteriors = [database.posterior("eight_schools"), database.posterior(name)]
+        return plan(posteriors, specs, seeds=1, budget=1, chains=1)
+
+    cells = planned("simulated_surgical-surgical_model")
+    assert [(c.spec.hierarchy, c.backend) for c in cells] == [
+        (None, "bridgestan"),
+        ("auto", "bridgestan"),
+    ] * 2
+    assert planned("eight_schools", "J")[1].spec.hierarchy == "J"
+    with pytest.raises(
+        HierarchyError,
+        match=r"^amortized needs local parameters: no parameters of 'simulated_nes-nes' belong to one datum"
+        r" each \(N: the leading size of no parameter\); otherwise leave the sampler or the posterior out$",
+    ):
+        planned("simulated_nes-nes")
+    with pytest.raises(
+        HierarchyError,
+        match=r"^amortized\[hierarchy=J\] needs .*: J is no int among the data of .*; set hierarchy to N;",
+    ):
+        planned("simulated_surgical-surgical_model", "J")
 
 
 def test_program_and_data_do_not_run_into_each_other():

@@ -26,6 +26,26 @@ def test_wasserstein_is_scipys(n, m):
     assert distances.wasserstein(x, y) == pytest.approx(expected, rel=1e-12)
 
 
+def test_weights_are_copies():
+    """Weighted by 3, a draw counts as three of it do: W₁ = ∫|F − G| by brute force."""
+    random = np.random.default_rng(5)
+    x, y = random.normal(size=(30, 2)), random.normal(1, 2, size=(50, 2))
+    times = random.integers(0, 4, 30)
+    weight, copies = times / times.sum(), np.repeat(x, times, axis=0)
+    found = distances.wasserstein(x, y, weight)
+    grid = np.linspace(-10, 10, 200_001)
+    for column, value in enumerate(found):
+        f, g = (
+            np.searchsorted(np.sort(sample[:, column]), grid, side="right") / len(sample)
+            for sample in (copies, y)
+        )
+        assert value == pytest.approx(np.sum(np.abs(f - g)) * 1e-4, abs=1e-3)
+    reference = y[None]
+    weighted = distances.weighted_marginals(x.reshape(3, 10, 2), weight, reference)
+    repeated = distances.wasserstein_distances(copies[None], reference, reference)
+    assert weighted == pytest.approx(repeated.marginal)
+
+
 def test_draws_that_are_not_finite_have_no_distance():
     x = np.ones((5, 2))
     x[2, 1] = np.nan

@@ -205,3 +205,26 @@ def test_minibatches_are_of_rows_that_the_sampler_names(rows, asked, tmp_path, m
     (record,) = load_records(tmp_path)
     assert record["error"]["type"] == "FactorizationError"
     assert record["error"]["message"] == f"no sum over {asked} by jax"
+
+
+@dataclasses.dataclass(frozen=True)
+class Amortized:
+    """A sampler that treats local parameters apart, of which no more than that is asked."""
+
+    hierarchy: str | None = None
+
+    needs_hierarchy: ClassVar[bool] = True
+
+
+@pytest.mark.parametrize(("hierarchy", "asked"), [(None, "auto"), ("J", "J")])
+def test_local_parameters_are_by_the_size_that_the_sampler_names(hierarchy, asked, tmp_path, monkeypatch):
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise ValueError(f"{options['hierarchy']}, {options['rows']} by {arguments[2]}")
+
+    monkeypatch.setitem(SAMPLERS, "amortized", Amortized)
+    monkeypatch.setattr(essper.models, "from_stan", refuse)
+    spec = SamplerSpec("amortized", Amortized(hierarchy))
+    (cell,) = plan([PosteriorDatabase().posterior("eight_schools")], [spec], seeds=1, budget=10, chains=1)
+    assert run_task(Task(cell, (), tmp_path)).status == "failed"
+    (record,) = load_records(tmp_path)
+    assert record["error"]["message"] == f"{asked}, None by bridgestan"

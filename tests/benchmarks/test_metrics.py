@@ -142,6 +142,22 @@ def test_error_curve_is_brute_force():
     assert ends == sorted(set(ends))
 
 
+def test_draws_that_cost_nothing_more_make_a_curve_of_one_point_with_all_of_them():
+    rng = np.random.default_rng(2)
+    draws, reference = rng.normal(1, 2, (3, 40, 2)), rng.normal(1, 2, (2, 100, 2))
+    curve = metrics.error_curve(draws, reference, np.array([10, 20, 60]), np.zeros((3, 40), int))
+    assert curve.gradients == pytest.approx([30])
+    bias = draws.mean((0, 1)) - reference.mean((0, 1))
+    assert curve.mean == pytest.approx(bias[None] ** 2 / reference.var((0, 1)))
+    assert curve.square.shape == (1, 2)
+    assert metrics.cost_until(curve.gradients, curve.mean.max(axis=1), 1e9) == 30
+    # Where some draws cost and others do not, of those at equal cost the last one stays.
+    costs = np.zeros((3, 40), int)
+    costs[:, 20] = 5
+    curve = metrics.error_curve(draws, reference, np.array([10, 20, 60]), costs)
+    assert curve.gradients == pytest.approx([30, 35])
+
+
 @pytest.mark.parametrize(
     ("errors", "expected"),
     [

@@ -178,6 +178,7 @@ def test_without_an_unconstrained_reference_there_is_no_stein_discrepancy(run, r
 
 def test_every_key_is_documented_and_every_documented_key_exists(record):
     keys = [path for path, _ in leaves(record)]
+    keys += [path for path, _ in leaves({"variational": factory.make_fits()})]  # null of what is not fitted
     keys += [
         f"cost.executed.{name}" for name in ("gradients", "densities", "failed")
     ]  # null for a JAX target

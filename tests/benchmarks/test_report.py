@@ -15,7 +15,7 @@ from essper.benchmarks.comparison import compare
 from essper.benchmarks.report import FORMATS, console_table, write_report
 from essper.benchmarks.report.plain import escape_latex, escape_markdown
 from essper.benchmarks.report.table import count, interval, number
-from records import make_failure, make_record
+from records import TRUST_NEITHER, make_failure, make_fits, make_record
 from rich.console import Console
 
 WITH_WARMUP = "ess_bulk_per_gradient_with_warmup.min"
@@ -164,6 +164,48 @@ def test_approximate_samplers_show_their_errors_and_the_best_is_marked(tmp_path)
     assert line["ess_bulk_per_gradient.min"] == line["ratio.ess_bulk_per_gradient.min"] == ""
 
 
+def test_fits_show_their_khat_beside_the_error_and_a_note(tmp_path):
+    fitted = {"status": "biased", "approximate": True}
+    fvi = make_record(sampler="fvi", **fitted, variational=make_fits(khat=0.35, w1=0.015, elbo=-31.5))
+    avi = make_record(sampler="avi", **fitted, variational=make_fits(khat=0.93, elbo=-33.0))
+    for record in (fvi, avi):
+        curve = record["error_curve"]
+        curve["gradients"] = curve["gradients"][-1:]
+        for moment in ("mean", "square"):
+            curve[f"b2_{moment}"] = {over: values[-1:] for over, values in curve[f"b2_{moment}"].items()}
+    records = [make_record(), fvi, avi]
+    texts = read(write_report(records, tmp_path))
+    (rows,) = Tables(texts["html"]).rows.values()
+    assert [rows[label]["khat"] for label in ("nuts", "fvi", "avi")] == ["–", "0.35", "0.93 > 0.67"]
+    assert rows["fvi"]["elbo"] == "-31.500 [-31.520, -31.480]"
+    assert (rows["fvi"]["w1"], rows["fvi"]["w1_resampled"]) == ("0.300 (0.0200)", "0.0150 (0.0200)")
+    assert rows["fvi"]["converged"] == "3 of 4"
+    assert rows["fvi"]["note"].startswith(
+        "importance resampling would repair the marginals: largest W₁ 0.3 →"
+    )
+    assert rows["avi"]["note"] == f"k-hat 0.93 is above 0.67: {TRUST_NEITHER}"
+    assert rows["fvi"]["mean_error"] == "0.400 (0.0300)"
+    assert rows["fvi"]["coverage_90"] == "0.540"
+    assert texts["html"].count('"kind": "point"') == 2 * 4  # two fits, x and x², average and maximum
+    console = Console(width=220, record=True, file=io.StringIO())
+    console.print(console_table(compare(records), 220))
+    text = console.export_text()
+    for shown in (text, texts["md"], texts["tex"]):
+        assert "0.35" in shown
+    for shown in (text, texts["md"], texts["html"], texts["csv"]):
+        assert rows["fvi"]["note"] in re.sub(r"\\([^a-z])", r"\1", shown)
+        assert TRUST_NEITHER in shown
+    lines = {row["label"]: row for row in csv.DictReader(io.StringIO(texts["csv"]))}
+    assert (lines["avi"]["khat"], lines["avi"]["elbo_low"], lines["nuts"]["khat"]) == ("0.93", "-33.02", "")
+    assert float(lines["fvi"]["w1_resampled.maximum"]) == pytest.approx(0.015)
+    grid = re.search(r"<caption>ELBO of the grid.*?</table>", texts["html"], re.S)
+    assert grid is not None
+    assert "-31.7500*" in grid[0]
+    without = read(write_report([make_record(), make_record(sampler="sgld", approximate=True)], tmp_path))
+    assert "k-hat" not in without["tex"]
+    assert 'data-column="khat"' not in without["html"]
+
+
 def test_a_narrow_terminal_loses_columns_and_says_which_but_cuts_no_number():
     comparison = compare(typical_records())
     console = Console(width=90, record=True, file=io.StringIO())
@@ -224,8 +266,8 @@ def test_names_are_escaped_everywhere(tmp_path):
     assert "<script>" not in texts["md"]
     table = [line for line in texts["md"].splitlines() if line.startswith("| ")]
     assert (
-        len({len(re.findall(r"(?<!\\)\|", line)) for line in table}) <= 3
-    )  # figures, errors, and over posteriors
+        len({len(re.findall(r"(?<!\\)\|", line)) for line in table}) <= 4
+    )  # figures, errors, estimates, and over posteriors
     assert r"50\%\_of \& \$y\textasciicircum{}2\$ \{z\}" in texts["tex"]
     assert r"\textbackslash{}end" in texts["tex"]
 

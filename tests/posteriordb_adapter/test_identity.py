@@ -168,5 +168,5 @@ def test_a_planted_wrong_prior_is_found_on_posteriordb(posteriordb):
 def test_identity_holds_on_the_builtin_references():
     database = PosteriorDatabase(DATABASE, builtin=False)
     programs = served_by_builtin(database)
-    assert len(programs) >= 14
+    assert len(programs) >= 15
     assert failures(database, programs) == []
