@@ -201,7 +201,10 @@ def _convert(key: str, text: str, hint: Any) -> Any:
     """
     origin = typing.get_origin(hint)
     if origin is tuple:
-        return tuple(_convert(key, part.strip(), typing.get_args(hint)[0]) for part in text.split("/"))
+        inner = typing.get_args(hint)[0]
+        if typing.get_origin(inner) is tuple:
+            raise SpecError(f"{key}={text!r}: lists of lists cannot be written here; give them in Python")
+        return tuple(_convert(key, part.strip(), inner) for part in text.split("/"))
     if origin is Literal:
         choices = {str(choice): choice for choice in typing.get_args(hint)}
         if text not in choices:

@@ -112,7 +112,8 @@ class Run:
     """How the chains ran together: ``"lockstep"``, ``"masked"`` or ``"independent"`` (`layouts`)."""
     tuning: dict[str, np.ndarray]
     """What all chains sampled with: ``step_size`` ``f[]``; of samplers with a warmup ``inverse_mass_matrix``,
-    and the ``integration_time`` ``f[]`` where warmup looked for one."""
+    and the ``integration_time`` ``f[]`` where warmup looked for one. Of variational methods what the fits of
+    all chains found, see `essper.samplers.vi.runs`."""
     warnings: tuple[str, ...] = ()
     rows: int | None = None
     """Data rows, for methods that count gradients of single rows: n of them cost as much as one gradient."""

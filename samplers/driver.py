@@ -21,10 +21,9 @@ from ..models.target import Density, Target
 from .adaptation import Tuning, finish_adaptation, settle, shared_tuning
 from .base import Budget, Cost, Info, Progress, Run, Timing, chain_keys
 from .layouts import choose_layout, density_for, group_sizes, idle_lanes
+from .mode_search import nowhere
 from .programs import (
     BUFFER,
-    INITIAL_RADIUS,
-    INITIAL_TRIES,
     Chunk,
     Group,
     KernelSampler,
@@ -244,9 +243,4 @@ def _assemble(chunks: list[list[Chunk]]) -> tuple[np.ndarray, Info]:
 def _check_started(groups: list[Group], target: Target) -> None:
     if all(bool(np.all(group.finite)) for group in groups):
         return
-    reason = getattr(target.counter, "last_error", None)
-    raise ValueError(
-        f"no initial position of finite density was found for {target.name}: {INITIAL_TRIES} tries "
-        f"in (−{INITIAL_RADIUS:g}, {INITIAL_RADIUS:g}) on every unconstrained coordinate"
-        + (f"; the last evaluation that failed said: {reason}" if reason else "")
-    )
+    raise ValueError(nowhere(target))

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import optax
 from jax import Array, lax
 
+from ..models.target import Target
+
 RADIUS = 2.0
 """Chains start uniformly in (−2, 2) in every unconstrained coordinate, as in Stan."""
 TRIES = 100
@@ -41,6 +43,16 @@ def random_start(log_density: LogDensity, key: Array, dim: int) -> Started:
 
     return lax.while_loop(
         lambda s: ~s.found & (s.gradients < TRIES), lambda s: propose(s.gradients), propose(jnp.int32(0))
+    )
+
+
+def nowhere(target: Target) -> str:
+    """What to say where none is found."""
+    reason = getattr(target.counter, "last_error", None)
+    return (
+        f"no initial position of finite density was found for {target.name}: {TRIES} tries in"
+        f" (−{RADIUS:g}, {RADIUS:g}) on every unconstrained coordinate"
+        + (f"; the last evaluation that failed said: {reason}" if reason else "")
     )
 
 

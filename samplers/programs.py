@@ -22,13 +22,10 @@ from .adaptation import (
 from .base import Cost, Info, Kernel, add_cost
 from .groups import over_group
 from .integrators import TrajectoryLength
+from .mode_search import RADIUS, TRIES
 from .timing import Program
 from .trajectory_time import pilot
 
-INITIAL_RADIUS = 2.0
-"""Chains start uniformly in (−2, 2) in every unconstrained coordinate, as in Stan."""
-INITIAL_TRIES = 100
-"""Positions that a chain may try before the run gives up, as in Stan."""
 BUFFER = 1024
 """Draws that one call of the sampling loop can hold."""
 
@@ -138,7 +135,7 @@ def _initial_positions(density: Density, keys: Array, dim: int) -> _Initial:
     def propose(trial: Array) -> tuple[Array, tuple[Array, Array]]:
         def one(key: Array) -> Array:
             key = jax.random.fold_in(key, trial)
-            return jax.random.uniform(key, (dim,), minval=-INITIAL_RADIUS, maxval=INITIAL_RADIUS)
+            return jax.random.uniform(key, (dim,), minval=-RADIUS, maxval=RADIUS)
 
         positions = jax.vmap(one)(keys)
         return positions, over_group(density.value_and_grad)(positions)
@@ -154,7 +151,7 @@ def _initial_positions(density: Density, keys: Array, dim: int) -> _Initial:
     chains = keys.shape[0]
     nowhere = jnp.zeros((chains, dim))
     start = _Initial(nowhere, (jnp.zeros(chains), nowhere), jnp.zeros(chains, bool), jnp.int32(0))
-    return jax.lax.while_loop(lambda c: ~jnp.all(c.finite) & (c.tries < INITIAL_TRIES), body, start)
+    return jax.lax.while_loop(lambda c: ~jnp.all(c.finite) & (c.tries < TRIES), body, start)
 
 
 def _warm(

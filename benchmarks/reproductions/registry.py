@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from .avi_hmm import AVI_HMM
+from .avi_linear import AVI_LINEAR
+from .avi_nonlinear import AVI_NONLINEAR
+from .avi_time_series import AVI_TIME_SERIES
 from .bnn_potential import BNN_POTENTIAL
 from .cold_posterior import COLD_POSTERIOR
 from .drghmc_multiscale import DRGHMC_MULTISCALE
 from .drhmc_funnel import DRHMC_FUNNEL
 from .framework import Reproduction
 from .fsgld import FSGLD
+from .path_gradients import PATH_GRADIENTS
 from .sgld_bias import SGLD_BIAS
 from .step_misspecification import STEP_MISSPECIFICATION
 
@@ -21,5 +26,10 @@ REPRODUCTIONS: dict[str, Reproduction] = {
         SGLD_BIAS,
         COLD_POSTERIOR,
         FSGLD,
+        PATH_GRADIENTS,
+        AVI_LINEAR,
+        AVI_NONLINEAR,
+        AVI_TIME_SERIES,
+        AVI_HMM,
     )
 }

@@ -12,7 +12,7 @@ from jax import Array, lax
 
 from ...models.target import Target
 from ..base import Cost
-from ..mode_search import NOWHERE, Climb, Started, climber, random_start
+from ..mode_search import NOWHERE, Climb, Started, climber, nowhere, random_start
 from ..timing import Clock, Program
 from .problem import Problem
 from .settings import Gradients
@@ -105,7 +105,7 @@ def started_chains(
     find = _starts(target.dim, schedule.start, schedule.step_size is None)
     started, curvature = find(clock, problem, keys)
     if not np.all(np.isfinite(started.position)) or (schedule.start == "random" and not started.found.all()):
-        raise ValueError(f"no initial position of finite density was found for {target.name}")
+        raise ValueError(nowhere(target))
     gradients = np.asarray(started.gradients, np.int64)
     if schedule.step_size is not None:
         size = jnp.asarray(schedule.step_size, float)

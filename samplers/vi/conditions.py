@@ -31,7 +31,11 @@ NOISE = 2.0
 
 @dataclass(frozen=True)
 class Independence:
-    """Whether, given global parameters, no datum's local parameters interact with another's."""
+    """Whether, given global parameters, no datum's local parameters interact with another's.
+
+    So it is in a simple hierarchical model, but also where a datum depends on another datum, which is then
+    among the inputs that a map would need.
+    """
 
     holds: bool | None
     """None where the density could not be evaluated, or there is one datum."""
@@ -108,7 +112,7 @@ def _independence(density: Density, locals: Locals, about: Factors, key: Array) 
     change, size = float(change[good].max()), float(size[good].max())
     holds = change <= _rounding(about) * size
     text = (
-        "Given global parameters, local ones of different data do not interact: a hierarchical model."
+        "Given global parameters, local ones of different data do not interact."
         if holds
         else "Given global parameters, local ones of different data interact (gradients change by up to"
         f" {change:.2g} nats per standard deviation): the best factor of a datum depends on other data."
@@ -141,7 +145,7 @@ def _same_factors(
     if not groups:
         text = (
             "No two data have equal inputs: some map from data to factors always fits all of these, perhaps"
-            " by memorizing them; hold data out to see."
+            " by memorizing them: data that are held out tell."
         )
         return SameInputs(None, 0, 0, float("nan"), float("nan"), text)
     loc, log_scale = (np.asarray(x)[np.asarray(locals.places)] for x in optima[0])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -124,13 +125,11 @@ class Arena:
         for one in fitted.fits:
             locals = one.problem.space.locals
             assert locals is not None
-            mapped = factors_of(one.problem, family.mapped(one.params, one.problem.space))
-            held = np.asarray(family.held_out(len(locals.places)))
-            others = np.setdiff1d(np.arange(len(locals.places)), held)
-            for data in (held, others):
-                places = locals.places[data]
-                pairs = zip(optimum, mapped, strict=True)
-                candidates.append(Factors(*(best.at[places].set(own[places]) for best, own in pairs)))
+            places = np.asarray(locals.places)
+            mapped = _mapped(family, one.problem, one.params)
+            held = family.held_out(len(places))
+            for data in (held, np.setdiff1d(np.arange(len(places)), held)):
+                candidates.append(_with(optimum, mapped, places[data]))
                 sizes.append(len(data))
         found = self.bounds(candidates, key, PAIRS)
         lost = [found.difference(0, 1 + i)[0] / size for i, size in enumerate(sizes)]
@@ -147,3 +146,16 @@ def _on_target(family: Family, problem: Problem, params: Any) -> Factors:
         return factors_of(problem, params)
     assert isinstance(family, AmortizedGaussian)
     return factors_of(problem, family.factors(params, problem.space))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _mapped(family: PartlyAmortized, problem: Problem, params: Any) -> Factors:
+    return factors_of(problem, family.mapped(params, problem.space))
+
+
+def _with(factors: Factors, others: Factors, places: np.ndarray) -> Factors:
+    """Factors, but at some coordinates others."""
+    mixed = [np.array(own) for own in factors]
+    for own, other in zip(mixed, others, strict=True):
+        own[places] = np.asarray(other)[places]
+    return Factors(*map(jnp.asarray, mixed))

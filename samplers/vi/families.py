@@ -78,8 +78,12 @@ class Family(Protocol):
         """Near the standard normal distribution."""
         ...
 
-    def sample(self, params: Any, key: Array, space: Space) -> Array:
-        """A draw ``f[dim]``, differentiable in the parameters (reparameterized)."""
+    def sample(self, params: Any, key: Array, space: Space) -> tuple[Array, Array]:
+        """A draw ``f[dim]`` and the log density there, differentiable in the parameters (reparameterized).
+
+        The density follows the draw forward: it is right even where a point has lost the digits from which
+        `log_prob` would have to invert it.
+        """
         ...
 
     def log_prob(self, params: Any, u: Array, space: Space) -> Array:

@@ -14,7 +14,7 @@ from jax import Array
 
 from ...models.target import Target
 from ..base import Budget, Cost, Progress, add_cost, chain_keys
-from ..mode_search import RADIUS, TRIES
+from ..mode_search import nowhere
 from ..timing import Clock, Program, worker_threads
 from .families import Family, Locals, Problem, Space
 from .fitting import Lane, Programs, programs_for
@@ -85,29 +85,44 @@ def fit(
     programs, clock = programs_for(sampler.family, fitting), clock or Clock()
     rates = range(len(fitting.learning_rates))
     with ThreadPoolExecutor(min(chains, worker_threads())) as pool:
-        starts = list(pool.map(lambda k: _start(fitting, target, space, k, clock), chain_keys(key, chains)))
-        screened, total = affordable(fitting, budget, max(int(s.cost.gradients) for s in starts), target.name)
+        keys = chain_keys(key, chains)
+        starts = list(pool.map(lambda k: _start(fitting, target, space, k, clock), keys))
         fits = [
             _Fit(
-                programs, clock, Problem(target.density, s.center, s.scale, space), k, s.cost, fitting, total
+                programs=programs,
+                clock=clock,
+                problem=Problem(target.density, start.center, start.scale, space),
+                key=own,
+                start_cost=start.cost,
+                fitting=fitting,
+                steps=affordable(fitting, budget, int(start.cost.gradients), target.name),
             )
-            for s, k in zip(starts, chain_keys(key, chains), strict=True)
+            for start, own in zip(starts, keys, strict=True)
         ]
 
-        def advance(lanes: Sequence[int], until: int) -> None:
-            every = max(1, until // CALLS)
-            for stop in [*range(every, until, every), until]:
-                pool_map = pool.map(lambda f, lane, n=stop: f.advance(lane, n), fits, lanes)
-                if all(list(pool_map)):
+        def advance(lanes: Sequence[int], screening: bool) -> None:
+            limits = [f.steps.screened if screening else f.steps.total for f in fits]
+            for call in range(1, CALLS + 1):
+                stops = [-(-limit * call // CALLS) for limit in limits]
+                if all(list(pool.map(_Fit.advance, fits, lanes, stops))):
                     break
                 report("warmup", sum(int(f.cost.gradients) for f in fits), 0)
 
         for rate in rates:
-            advance([rate] * chains, screened if len(rates) > 1 else total)
+            advance([rate] * chains, screening=True)
         grids = [np.array([float(f.lanes[rate].elbo) for rate in rates]) for f in fits]
         best = [int(np.argmax(np.where(np.isnan(grid), -np.inf, grid))) for grid in grids]
-        advance(best, total)
+        advance(best, screening=False)
     return tuple(f.result(lane, grid) for f, lane, grid in zip(fits, best, grids, strict=True))
+
+
+class Steps(NamedTuple):
+    """What a fit's budget allows."""
+
+    screened: int
+    """Of every rate of the grid."""
+    total: int
+    """Of the best of them, those included."""
 
 
 @dataclass
@@ -120,7 +135,7 @@ class _Fit:
     key: Array
     start_cost: Cost
     fitting: Fitting
-    total: int
+    steps: Steps
     lanes: dict[int, Lane] = field(default_factory=dict)
 
     def advance(self, index: int, until: int) -> bool:
@@ -130,7 +145,11 @@ class _Fit:
             self.lanes[index] = self.programs.begin(self.clock, self.problem, key)
         lane = self.lanes[index]
         if int(lane.step) < until:
-            numbers = np.float64(self.fitting.learning_rates[index]), np.int64(self.total), np.int64(until)
+            numbers = (
+                np.float64(self.fitting.learning_rates[index]),
+                np.int64(self.steps.total),
+                np.int64(until),
+            )
             lane = self.programs.advance(self.clock, self.problem, lane, key, *numbers)
             self.lanes[index] = lane
         return int(lane.step) < until
@@ -154,8 +173,8 @@ class _Fit:
         )
 
 
-def affordable(fitting: Fitting, budget: Budget, spent: int, name: str) -> tuple[int, int]:
-    """Steps that every rate of the grid may take, and steps of the best of them in all.
+def affordable(fitting: Fitting, budget: Budget, spent: int, name: str) -> Steps:
+    """The steps that a budget allows after a start that has spent some of it.
 
     Raises
     ------
@@ -164,24 +183,21 @@ def affordable(fitting: Fitting, budget: Budget, spent: int, name: str) -> tuple
     """
     steps = (budget.gradients - spent) // fitting.samples
     others = len(fitting.learning_rates) - 1
-    screened = int(fitting.screening * steps) // (others + 1) if others else 0
-    if (screened if others else steps) < fitting.window:
+    screened = int(fitting.screening * steps) // (others + 1) if others else steps
+    if screened < fitting.window:
         raise ValueError(
             f"a budget of {budget.gradients} gradients leaves no window of {fitting.window} steps of"
             f" {fitting.samples} gradients for each of {others + 1} learning rates on {name}: the start spent"
             f" {spent}; give a larger budget, fewer samples or fewer learning_rates"
         )
-    return screened, steps - others * screened
+    return Steps(screened, steps - others * screened)
 
 
 def _start(fitting: Fitting, target: Target, space: Space, key: Array, clock: Clock) -> Start:
     program = _starts(fitting.start, target.dim)
     start: Start = program(clock, target.density, jax.random.fold_in(key, 0))
     if not bool(start.found):
-        raise ValueError(
-            f"no initial position of finite density was found for {target.name}: {TRIES} tries in"
-            f" (−{RADIUS:g}, {RADIUS:g}) on every unconstrained coordinate"
-        )
+        raise ValueError(nowhere(target))
     counted = Cost(*(int(np.asarray(value)) for value in start.cost))
     return (start if space.locals is None else tied(start, space.locals))._replace(cost=counted)
 

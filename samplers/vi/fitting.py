@@ -111,7 +111,7 @@ def programs_for(family: Family, fitting: Fitting) -> Programs:
             window=_where(ended, (jnp.zeros(()), jnp.zeros(())), sums),
             elbo=jnp.where(ended, mean, lane.elbo),
             failed=lane.failed + found.failed,
-            halvings=-jnp.log2(halved.scale),
+            halvings=jnp.round(-jnp.log2(halved.scale)),  # 5.999… of 2⁻⁶ else
             best=best,
             best_elbo=jnp.where(better, mean, lane.best_elbo),
             best_error=jnp.where(better, error, lane.best_error),

@@ -39,9 +39,9 @@ class CouplingFlow:
     def init(self, key: Array, space: Space) -> Flow:
         return Flow(self._module(key, space)[0], FullRankGaussian().init(key, space))
 
-    def sample(self, params: Flow, key: Array, space: Space) -> Array:
-        v = self._distribution(params, space).sample(key)
-        return params.affine.loc + params.affine.factor @ v
+    def sample(self, params: Flow, key: Array, space: Space) -> tuple[Array, Array]:
+        v, log_q = self._distribution(params, space).sample_and_log_prob(key)
+        return params.affine.loc + params.affine.factor @ v, log_q - params.affine.log_diagonal.sum()
 
     def log_prob(self, params: Flow, u: Array, space: Space) -> Array:
         v = solve_triangular(params.affine.factor, u - params.affine.loc, lower=True)

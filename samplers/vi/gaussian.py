@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.scipy.stats import norm
 
 from .families import Space
 
@@ -50,8 +51,10 @@ class _Distributions:
     def distribution(self, params: Any) -> Any:
         raise NotImplementedError
 
-    def sample(self, params: Any, key: Array, space: Space) -> Array:
-        return self.distribution(params).rsample(key)
+    def sample(self, params: Any, key: Array, space: Space) -> tuple[Array, Array]:
+        found = self.distribution(params)
+        u = found.rsample(key)
+        return u, found.log_prob(u)
 
     def log_prob(self, params: Any, u: Array, space: Space) -> Array:
         return self.distribution(params).log_prob(u)
@@ -76,6 +79,12 @@ class FullRankGaussian(_Distributions):
 
     def init(self, key: Array, space: Space) -> Triangular:
         return Triangular(jnp.zeros(space.dim), jnp.zeros((space.dim, space.dim)), jnp.zeros(space.dim))
+
+    def sample(self, params: Triangular, key: Array, space: Space) -> tuple[Array, Array]:
+        # Not by `log_prob`: where a fit goes astray the factor is too ill-conditioned to be inverted, and
+        # log q so wrong that the ELBO would seem to be enormous.
+        z = jax.random.normal(key, params.loc.shape, params.loc.dtype)
+        return params.loc + params.factor @ z, norm.logpdf(z).sum() - params.log_diagonal.sum()
 
     def distribution(self, params: Triangular) -> Any:
         from numpyro.distributions import MultivariateNormal

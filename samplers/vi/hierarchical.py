@@ -104,9 +104,10 @@ class AmortizedGaussian:
         place = functools.partial(scatter, space)
         return Factors(place(params.shared.loc, loc), place(params.shared.log_scale, log_scale))
 
-    def sample(self, params: Hierarchical, key: Array, space: Space) -> Array:
+    def sample(self, params: Hierarchical, key: Array, space: Space) -> tuple[Array, Array]:
         loc, log_scale = self.factors(params, space)
-        return loc + jnp.exp(log_scale) * jax.random.normal(key, loc.shape, loc.dtype)
+        u = loc + jnp.exp(log_scale) * jax.random.normal(key, loc.shape, loc.dtype)
+        return u, norm.logpdf(u, loc, jnp.exp(log_scale)).sum()
 
     def log_prob(self, params: Hierarchical, u: Array, space: Space) -> Array:
         loc, log_scale = self.factors(params, space)

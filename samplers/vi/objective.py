@@ -5,7 +5,7 @@
 **Total**: the derivative of a Monte Carlo mean, in which φ stands both in x and in log q(x; φ). **Path**: φ
 inside log q is held; what is left out, the score ∂_φ log q(x; φ) at fixed x, has mean 0 under q. Both have
 the gradient of the ELBO as their mean. The path gradient's variance is 0 where q is p; far from there it can
-be the larger one (Roeder, Wu & Duvenaud 2017; Vaitl, Nicoli, Nakajima & Kessel 2024).
+be the larger one (Roeder, Wu & Duvenaud 2017; Vaitl, Winkler, Richter & Kessel 2024).
 """
 
 from __future__ import annotations
@@ -35,13 +35,14 @@ def elbo_gradient(family: Family, problem: Problem, estimator: str, params: Any,
 
     def one(key: Array) -> tuple[Any, tuple[Array, Array]]:
         def bound(params: Any) -> tuple[Array, tuple[Array, Array]]:
-            u = family.sample(params, key, problem.space)
-            inside = lax.stop_gradient(params) if estimator == "path" else params
-            log_q = family.log_prob(inside, u, problem.space)
+            u, log_q = family.sample(params, key, problem.space)
+            differentiated = log_q
+            if estimator == "path":
+                differentiated = family.log_prob(lax.stop_gradient(params), u, problem.space)
             value, gradient = problem.value_and_grad(lax.stop_gradient(u))
             # Has the derivative of log p(u) with respect to u: the oracle is asked once.
             along = jnp.vdot(lax.stop_gradient(gradient), u)
-            return along - log_q, (value - log_q, jnp.isfinite(value))
+            return along - differentiated, (value - log_q, jnp.isfinite(value))
 
         return jax.grad(bound, has_aux=True)(params)
 
@@ -63,7 +64,7 @@ def log_weights(family: Family, problem: Problem, params: Any, keys: Array) -> t
     """
 
     def one(key: Array) -> tuple[Array, Array]:
-        u = family.sample(params, key, problem.space)
-        return problem.position(u), problem.log_density(u) - family.log_prob(params, u, problem.space)
+        u, log_q = family.sample(params, key, problem.space)
+        return problem.position(u), problem.log_density(u) - log_q
 
     return jax.vmap(one)(keys)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from ...models.target import Target
@@ -37,9 +37,9 @@ class PartlyAmortized(AmortizedGaussian):
     held: int
     seed: int
 
-    def held_out(self, n: int) -> Array:
+    def held_out(self, n: int) -> np.ndarray:
         """``i[held]``: numbers of data."""
-        return jax.random.permutation(jax.random.key(self.seed), n)[: self.held]
+        return np.random.default_rng(self.seed).permutation(n)[: self.held]
 
     def init(self, key: Array, space: Space) -> Any:
         amortized = super().init(key, space)

@@ -47,7 +47,7 @@ def run_variational(
     fits = fit(sampler, key, target, budget, chains=chains, clock=clock, progress=progress)
     fitted = clock.lap()
     count = sampler.fitting.draws
-    keys = chain_keys(jax.random.fold_in(key, 1), chains)
+    keys = [jax.random.fold_in(own, 2) for own in chain_keys(key, chains)]
     with ThreadPoolExecutor(min(chains, worker_threads())) as pool:
         drawn = list(pool.map(lambda f, k: draws_of(sampler, f, k, count, clock), fits, keys))
     draws, log_weight = (np.stack(parts) for parts in zip(*drawn, strict=True))
@@ -86,6 +86,8 @@ def draws_of(
 def _tuning(
     sampler: VariationalSampler, fits: tuple[Fit, ...], log_weight: np.ndarray
 ) -> dict[str, np.ndarray]:
+    """By chain: the chosen ``learning_rate``, ``grid_elbo`` and ``steps`` of all ``learning_rates``, whether
+    the fit has ``converged``, and its ``elbo`` from its draws with the Monte Carlo ``elbo_error``."""
     with np.errstate(invalid="ignore"):  # −inf where the density is 0
         spread = log_weight.std(axis=1, ddof=1) if log_weight.shape[1] > 1 else np.full(len(fits), np.nan)
     return {

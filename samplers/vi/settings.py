@@ -42,7 +42,7 @@ class Fitting:
     learning_rates: tuple[float, ...] = GRID
     screening: float = 0.25
     window: int = 50
-    patience: int = 5
+    patience: int = 10
     tolerance: float = 0.01
     halvings: int = 6
     start: Literal["climb", "random"] = "climb"

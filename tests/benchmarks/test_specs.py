@@ -26,6 +26,9 @@ def texts(hint: typing.Any) -> st.SearchStrategy[str]:
     """How a value of a type may be written."""
     if typing.get_origin(hint) is typing.Literal:
         return st.sampled_from(typing.get_args(hint))
+    if typing.get_origin(hint) is tuple:
+        several = st.lists(texts(typing.get_args(hint)[0]), min_size=1, max_size=4)
+        return st.builds(lambda sep, parts: sep.join(parts), st.sampled_from(["/", " / "]), several)
     if arms := [arm for arm in typing.get_args(hint) if arm is not type(None)]:
         return st.one_of(st.sampled_from(["none", "None"]), texts(arms[0]))
     if hint is bool:
@@ -105,6 +108,41 @@ def test_options_of_nested_configurations_reach_them():
 def test_errors_say_what_there_is(text, message):
     with pytest.raises(SpecError, match=message):
         parse_spec(text)
+
+
+def test_several_values_of_one_option_stand_between_slashes():
+    spec = parse_spec("fvi[learning_rates=0.010/1e-1, samples=4]")
+    assert spec.sampler.fitting.learning_rates == (0.01, 0.1)
+    assert spec.label == "fvi[samples=4,learning_rates=0.01/0.1]"
+    assert spec.config["fitting"]["learning_rates"] in ((0.01, 0.1), [0.01, 0.1])
+    stored = json.loads(json.dumps(spec.config))
+    assert from_config("fvi", stored) == spec
+    assert hash(from_config("fvi", stored).sampler) == hash(spec.sampler)  # programs are kept by sampler
+    assert parse_spec("fvi[learning_rates=0.05]").sampler.fitting.learning_rates == (0.05,)
+    given = parse_spec("avi[learning_rates=0.003/0.01/0.03/0.1/0.3,width=16]")
+    assert given.label == "avi"
+    for text, message in (
+        ("fvi[learning_rates=0.1/]", "learning_rates='' is no float"),
+        ("fvi[learning_rates=0.1/fast]", "learning_rates='fast' is no float"),
+        ("fvi[learning_rates=0.1/-1]", "give at least one, all positive"),
+        ("fvi[learning_rates=nan]", "no finite number"),
+        ("avi[width=0]", "sampler avi: width=0"),
+        ("flow-vi[rank=2]", "flow-vi has no option 'rank'"),
+        ("dsgld[members=0/1]", "members='0/1': lists of lists cannot be written here"),
+    ):
+        with pytest.raises(SpecError, match=message):
+            parse_spec(text)
+
+
+def test_variational_specs_say_what_they_need():
+    for name in ("fvi", "fullrank-vi", "lowrank-vi", "flow-vi"):
+        spec = parse_spec(name)
+        assert (spec.approximate, spec.needs_hierarchy, spec.hierarchy) == (True, False, None)
+    for name in ("avi", "constant-vi"):
+        spec = parse_spec(name)
+        assert (spec.approximate, spec.needs_hierarchy, spec.hierarchy) == (True, True, "auto")
+        assert parse_spec(f"{name}[hierarchy=J]").hierarchy == "J"
+    assert not parse_spec("nuts").needs_hierarchy
 
 
 @dataclasses.dataclass(frozen=True)

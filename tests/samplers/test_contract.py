@@ -6,13 +6,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from essper.models import from_stan, standard_gaussian
+from essper.models import Hierarchy, from_stan, standard_gaussian
 from essper.samplers import (
     HMC,
     NUTS,
+    AmortizedVI,
     Budget,
+    ConstantFactorVI,
     DelayedRejectionGeneralizedHMC,
     DelayedRejectionHMC,
+    FlowVI,
+    FullRankVI,
+    LowRankVI,
+    MeanFieldVI,
     Run,
     TrajectoryLength,
     WindowedAdaptation,
@@ -20,6 +26,7 @@ from essper.samplers import (
 from essper.samplers.adaptation import Tuning
 from essper.samplers.mala import MALA
 from essper.samplers.metrics import make_metric
+from essper.samplers.vi import Fitting
 from stan_programs import rejecting_posterior
 
 DENSE = WindowedAdaptation(metric="dense")
@@ -241,3 +248,91 @@ def test_precision_can_change_between_runs(change_precision):
 def test_doublings_that_make_no_sense():
     with pytest.raises(ValueError, match="max_num_doublings=0"):
         NUTS(max_num_doublings=0)
+
+
+FITTING = Fitting(samples=2, learning_rates=(0.03, 0.3), window=10, patience=2, halvings=3, draws=60)
+VARIATIONAL = {
+    "mean-field": MeanFieldVI(FITTING),
+    "mean-field total, random start": MeanFieldVI(replace(FITTING, estimator="total", start="random")),
+    "full-rank": FullRankVI(FITTING),
+    "low-rank": LowRankVI(FITTING, rank=2),
+    "flow": FlowVI(FITTING, layers=1, width=4),
+    "amortized": AmortizedVI(FITTING, width=4, depth=1, before=1),
+    "constant": ConstantFactorVI(FITTING),
+}
+
+
+@pytest.mark.parametrize("name", VARIATIONAL)
+def test_variational_method(name, monkeypatch):
+    sampler, target = VARIATIONAL[name], rejecting_posterior()
+    data = Hierarchy(3, np.array([[0], [1]]), np.array([[1.5], [-2.0]]), ("y",), "N")
+    target, before = replace(target, hierarchy=data), jax.tree.map(np.array, target.density)
+    run = sampler.run(jax.random.key(0), target, BUDGET, chains=CHAINS)
+    assert run.draws.shape == (CHAINS, 60, 3)
+    assert run.draws.dtype == np.float64
+    assert np.isfinite(run.draws).all()
+    log_weight = np.asarray(run.info.extra["log_weight"])
+    for leaf in jax.tree.leaves(run.info):
+        assert leaf.shape == (CHAINS, 60)
+    for leaf in jax.tree.leaves((run.warmup, run.sampling)):
+        assert leaf.shape == (CHAINS,)
+    assert np.isnan(run.info.acceptance).all()
+
+    assert run.executed is not None
+    assert run.executed.failed > 0  # or the account is not put to the test
+    assert run.executed.gradients == run.warmup.gradients.sum()
+    assert run.executed.densities == (run.warmup.densities + run.sampling.densities).sum()
+    assert (run.sampling.gradients == 0).all()
+    assert (run.sampling.densities == 60).all()
+    assert (run.warmup.gradients <= BUDGET.gradients).all()
+    steps = run.tuning["steps"]
+    unfinished = ~run.tuning["converged"]
+    assert (run.warmup.gradients[unfinished] > BUDGET.gradients - 150).all()  # the start of another chain
+
+    np.testing.assert_allclose(run.tuning["elbo"], log_weight.mean(axis=1))
+    assert run.tuning["grid_elbo"].shape == steps.shape == (CHAINS, 2)
+    assert set(run.tuning["learning_rate"]) <= set(run.tuning["learning_rates"])
+    value = np.array([float(target.log_density(jnp.asarray(x))) for x in run.draws[0, :5]])
+    np.testing.assert_array_equal(np.isfinite(value), np.isfinite(log_weight[0, :5]))
+    tree = run.to_datatree()
+    assert tree["posterior"]["theta"].shape == (CHAINS, 60, 2)
+    assert tree["sample_stats"]["log_weight"].shape == (CHAINS, 60)
+
+    for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(target.density), strict=True):
+        np.testing.assert_array_equal(a, b)
+    monkeypatch.setenv("ESSPER_THREADS", "1")
+    reports = []
+    again = sampler.run(
+        jax.random.key(0), target, BUDGET, chains=CHAINS, progress=lambda *report: reports.append(report)
+    )
+    assert again.draws.tobytes() == run.draws.tobytes()
+    for a, b in zip(
+        jax.tree.leaves((run.info, run.warmup, run.tuning)),
+        jax.tree.leaves((again.info, again.warmup, again.tuning)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(a, b)
+    assert {phase for phase, *_ in reports} == {"warmup"}
+    assert (np.diff([gradients for _, gradients, _ in reports]) >= 0).all()
+    other = sampler.run(jax.random.key(1), target, BUDGET, chains=1)
+    assert not np.isin(other.draws, run.draws).any()
+
+
+def test_every_variational_method_of_the_command_line_is_here():
+    from essper.benchmarks.specs import SAMPLERS as offered
+
+    known = {type(sampler) for sampler in VARIATIONAL.values()}
+    assert {
+        kind
+        for kind in offered.values()
+        if hasattr(kind, "fitting") or "fitting" in kind.__dataclass_fields__
+    } == known
+
+
+def test_fits_of_a_chain_do_not_depend_on_the_others():
+    sampler = VARIATIONAL["mean-field total, random start"]
+    # Starts cost densities only: every chain may take as many steps.
+    runs = [sampler.run(jax.random.key(0), rejecting_posterior(), BUDGET, chains=n) for n in (1, 4)]
+    np.testing.assert_array_equal(runs[0].tuning["steps"], runs[1].tuning["steps"][:1])
+    np.testing.assert_array_equal(runs[0].tuning["grid_elbo"], runs[1].tuning["grid_elbo"][:1])
+    np.testing.assert_array_equal(runs[0].draws, runs[1].draws[:1])
