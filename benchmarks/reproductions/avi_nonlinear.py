@@ -70,12 +70,12 @@ type Fits = Mapping[str, Sequence[Mapping[str, Any]]]
 class NonlinearPlan:
     """The size of the reproduction."""
 
-    n: int = 1000
+    n: int = 400
     few: int = 40
     """Data of the fits that are to memorize them."""
     gradients: int = 4000
     """Of a fit, at most."""
-    widths: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    widths: tuple[int, ...] = (1, 2, 4, 8, 16)
     race_steps: int = 400
     seeds: int = 8
     """Data sets, each with a fit of every family."""
@@ -369,6 +369,6 @@ AVI_NONLINEAR = Reproduction(
     title="On a nonlinear latent model the amortization gap shrinks with the network's width, and closes",
     sources=(SOURCE, "Its authors' notebooks: github.com/charlesm93/AVI-when-and-why, nonlinear_prob_model"),
     default=NonlinearPlan(),
-    full=NonlinearPlan(n=10_000, gradients=60_000, race_steps=2000, seeds=16),
+    full=NonlinearPlan(n=10_000, gradients=60_000, widths=(1, 2, 4, 8, 16, 32), race_steps=2000, seeds=16),
     run=run,
 )
