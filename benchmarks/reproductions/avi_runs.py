@@ -189,13 +189,18 @@ def started(sampler: VariationalSampler, key: Array, target: Target, start: str)
     KeyError
         If there is no such start.
     """
-    found = _found({"climb": climbed_start, "random": random_origin}[start], target.density, key, target.dim)
+    find = {"climb": climbed_start, "random": random_origin}[start]
+    found = _found(find, target.density, key, target.dim, BUDGET)
     cost, locals = int(found.cost.gradients), sampler.locals_of(target)
     begun = found if locals is None else tied(found, locals)
     return Problem(target.density, begun.center, begun.scale, Space(target.dim, locals)), cost
 
 
-_found = jax.jit(lambda find, density, key, dim: find(density, key, dim), static_argnums=(0, 3))
+BUDGET = 10_000
+"""Gradients that the start takes its share of; the races themselves have steps."""
+_found = jax.jit(
+    lambda find, density, key, dim, budget: find(density, key, dim, budget), static_argnums=(0, 3)
+)
 
 
 def gradients_to(result: Mapping[str, Any], goal: float) -> list[float]:

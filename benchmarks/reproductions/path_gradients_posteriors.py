@@ -71,7 +71,7 @@ def variance_program(family: Family) -> Program:
 
 @functools.cache
 def start_program(dim: int) -> Program:
-    return Program(lambda density, key: climbed_start(density, key, dim))
+    return Program(lambda density, key, budget: climbed_start(density, key, dim, budget))
 
 
 def posterior_measurement(name: str, family: str, start: str, gradients: int, seed: int) -> Measurement:
@@ -82,7 +82,7 @@ def posterior_measurement(name: str, family: str, start: str, gradients: int, se
 
     def compute(key: Array, stop: threading.Event) -> dict[str, Any]:
         first, second, third, fourth = jax.random.split(key, 4)
-        begun = start_program(target.dim)(Clock(), target.density, first)
+        begun = start_program(target.dim)(Clock(), target.density, first, jnp.asarray(gradients))
         if not bool(begun.found):
             raise ValueError(f"no point of finite density was found for {name}")
         problem = Problem(target.density, begun.center, STARTS[start] * begun.scale, Space(target.dim))

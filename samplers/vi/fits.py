@@ -86,7 +86,7 @@ def fit(
     rates = range(len(fitting.learning_rates))
     with ThreadPoolExecutor(min(chains, worker_threads())) as pool:
         keys = chain_keys(key, chains)
-        starts = list(pool.map(lambda k: _start(fitting, target, space, k, clock), keys))
+        starts = list(pool.map(lambda k: _start(fitting, target, space, k, budget, clock), keys))
         fits = [
             _Fit(
                 programs=programs,
@@ -193,9 +193,9 @@ def affordable(fitting: Fitting, budget: Budget, spent: int, name: str) -> Steps
     return Steps(screened, steps - others * screened)
 
 
-def _start(fitting: Fitting, target: Target, space: Space, key: Array, clock: Clock) -> Start:
+def _start(fitting: Fitting, target: Target, space: Space, key: Array, budget: Budget, clock: Clock) -> Start:
     program = _starts(fitting.start, target.dim)
-    start: Start = program(clock, target.density, jax.random.fold_in(key, 0))
+    start: Start = program(clock, target.density, jax.random.fold_in(key, 0), np.int64(budget.gradients))
     if not bool(start.found):
         raise ValueError(nowhere(target))
     counted = Cost(*(int(np.asarray(value)) for value in start.cost))
@@ -205,4 +205,4 @@ def _start(fitting: Fitting, target: Target, space: Space, key: Array, clock: Cl
 @functools.lru_cache(maxsize=64)
 def _starts(kind: str, dim: int) -> Program:
     find = climbed_start if kind == "climb" else random_origin
-    return Program(lambda density, key: find(density, key, dim))
+    return Program(lambda density, key, budget: find(density, key, dim, budget))

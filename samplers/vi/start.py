@@ -20,11 +20,15 @@ from ..base import Cost
 from ..mode_search import NOWHERE, Climb, LogDensity, climber, random_start
 from .families import Locals
 
-ITERATIONS = 100
+ITERATIONS = 400
 """Of L-BFGS, at most."""
-RISE, IDLE = 1e-3, 5
+RISE, IDLE = 1e-3, 15
 """The climb ends after so many iterations in a row that bring less than so many nats each: in a narrow valley
-single iterations may bring nothing."""
+a dozen of them may bring nothing."""
+STATIONARY = 1e-6
+"""Nats per standard deviation, as the diagonal has it: where the gradient is no more, the climb ends."""
+SHARE = 10
+"""The climbs take no more than a tenth of the budget: towards a pole of the density they would not end."""
 PATHS = 4
 """Climbs from different points, of which the one with the best ELBO is taken: some end in a poor mode."""
 DRAWS = 4
@@ -44,15 +48,23 @@ class Start(NamedTuple):
     cost: Cost
 
 
-def random_origin(density: Density, key: Array, dim: int) -> Start:
+def random_origin(density: Density, key: Array, dim: int, budget: Array | int) -> Start:
     """A uniform point of finite density, and unit scales."""
     start = random_start(density.log_density, key, dim)
     return Start(start.position, jnp.ones(dim), start.found, Cost(densities=start.gradients))
 
 
-def climbed_start(density: Density, key: Array, dim: int) -> Start:
-    """The best point of `PATHS` climbs, and the scales there."""
-    _, starts = lax.scan(lambda _, k: (None, _climb(density, k, dim)), None, jax.random.split(key, PATHS))
+def climbed_start(density: Density, key: Array, dim: int, budget: Array | int) -> Start:
+    """The best point of `PATHS` climbs, and the scales there.
+
+    Parameters
+    ----------
+    budget : gradients of the start and of all that comes after it
+    """
+    limit = budget // (SHARE * PATHS)
+    _, starts = lax.scan(
+        lambda _, k: (None, _climb(density, k, dim, limit)), None, jax.random.split(key, PATHS)
+    )
     best = jnp.argmax(jnp.where(starts.found, starts.elbo, -jnp.inf))
     center, scale, found = starts.center[best], starts.scale[best], starts.found[best]
     cost = Cost(gradients=starts.gradients.sum(), densities=starts.densities.sum())
@@ -73,19 +85,26 @@ class _Path(NamedTuple):
     points: Array
     """``f[iteration, dim]``"""
     variances: Array
+    heights: Array
+    """log p"""
     idle: Array
 
 
-def _climb(density: Density, key: Array, dim: int) -> _Climbed:
-    """The point of a climb whose Gaussian has the best ELBO."""
+def _climb(density: Density, key: Array, dim: int, limit: Array | int) -> _Climbed:
+    """The point of a climb whose Gaussian has the best ELBO; not much more than ``limit`` gradients."""
     first, second = jax.random.split(key)
     start = random_start(density.log_density, first, dim)
     climb = climber(density.log_density)
     points = jnp.zeros((ITERATIONS + 1, dim)).at[0].set(start.position)
-    begun = _Path(climb.begin(start.position), points, jnp.ones_like(points), jnp.int32(0))
+    first_climb = climb.begin(start.position)
+    heights = jnp.zeros(ITERATIONS + 1).at[0].set(-first_climb.loss)
+    begun = _Path(first_climb, points, jnp.ones_like(points), heights, jnp.int32(0))
 
     def going(path: _Path) -> Array:
-        return (path.idle < IDLE) & (path.now.iteration < ITERATIONS) & (path.now.loss < NOWHERE)
+        now = path.now
+        steepness = jnp.abs(now.gradient * jnp.sqrt(path.variances[now.iteration])).max()
+        left = (now.iteration < ITERATIONS) & (now.evaluations < limit) & (now.loss < NOWHERE)
+        return left & (path.idle < IDLE) & (steepness > STATIONARY)
 
     def iterate(path: _Path) -> _Path:
         before, now = path.now, climb.advance(path.now)
@@ -93,20 +112,30 @@ def _climb(density: Density, key: Array, dim: int) -> _Climbed:
         diagonal = secant_diagonal(path.variances[before.iteration], moved, turned)
         at = now.iteration
         points, variances = path.points.at[at].set(now.position), path.variances.at[at].set(diagonal)
-        return _Path(now, points, variances, jnp.where(now.risen < RISE, path.idle + 1, 0))
+        heights = path.heights.at[at].set(-now.loss)
+        return _Path(now, points, variances, heights, jnp.where(now.risen < RISE, path.idle + 1, 0))
 
     path = lax.while_loop(going, iterate, begun)
-
-    def consider(index: Array, best: tuple[Array, Array]) -> tuple[Array, Array]:
-        own = jax.random.fold_in(second, index)
-        value = _elbo(density.log_density, own, path.points[index], path.variances[index])
-        better = value > best[0]
-        return jnp.where(better, value, best[0]), jnp.where(better, index, best[1])
-
     ends = path.now.iteration
-    nothing = jnp.asarray(-jnp.inf), jnp.zeros_like(ends)
-    elbo, best = lax.fori_loop(0, ends + 1, consider, nothing)
-    densities = start.gradients + DRAWS * (ends + 1)
+
+    def consider(back: Array, best: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        """From the end on: most points before it are far too low to be the best."""
+        index = ends - back
+        own = jax.random.fold_in(second, index)
+        variances = path.variances[index]
+        # Where log p is concave, E_q log p is no more than log p at the mean.
+        most = path.heights[index] + 0.5 * jnp.sum(jnp.log(2 * jnp.pi * jnp.e * variances))
+        value = lax.cond(
+            most > best[0],
+            lambda: _elbo(density.log_density, own, path.points[index], variances),
+            lambda: jnp.asarray(-jnp.inf),
+        )
+        better, judged = value > best[0], best[2] + jnp.where(most > best[0], DRAWS, 0)
+        return jnp.where(better, value, best[0]), jnp.where(better, index, best[1]), judged
+
+    nothing = jnp.asarray(-jnp.inf), jnp.zeros_like(ends), jnp.int32(0)
+    elbo, best, judged = lax.fori_loop(0, ends + 1, consider, nothing)
+    densities = start.gradients + judged
     scale = jnp.sqrt(path.variances[best])
     return _Climbed(path.points[best], scale, elbo, start.found, path.now.evaluations, densities)
 

@@ -25,6 +25,7 @@ from essper.samplers import (
     LowRankVI,
     MeanFieldVI,
 )
+from essper.samplers.mode_search import LINE_SEARCH
 from essper.samplers.timing import Clock
 from essper.samplers.vi import Family, Fit, Fitting, Problem, Space, draws_of, fit, fits, objective
 from essper.samplers.vi.families import Locals, hierarchical_locals
@@ -447,7 +448,7 @@ def test_the_secant_diagonal_is_the_formula_and_finds_a_diagonal_hessian():
         np.testing.assert_array_equal(kept, diagonal)
 
 
-climb = jax.jit(functools.partial(climbed_start, dim=3))
+climb = jax.jit(functools.partial(climbed_start, dim=3, budget=10_000))
 
 
 @pytest.mark.parametrize("target", [gaussian_posterior, rejecting_posterior])
@@ -461,6 +462,27 @@ def test_the_start_counts_what_it_evaluates(target):
     if target is gaussian_posterior():
         assert np.abs(np.log(np.asarray(start.scale) / [1, 2, 3])).max() < np.log(4)
         assert (np.abs(np.asarray(start.center)) < [2, 4, 6]).all()
+
+
+def test_climbs_towards_a_pole_end_at_their_share():
+    target = from_log_density(
+        "no maximum", 3, lambda x: x[0] - 0.5 * (x[1] ** 2 + jnp.exp(-x[0]) * x[2] ** 2)
+    )
+    start = climb(target.density, jax.random.key(0))
+    assert 500 < int(start.cost.gradients) < 1000 + 4 * LINE_SEARCH
+    assert np.isfinite(np.asarray(start.center)).all()
+
+
+def test_a_climb_goes_along_a_narrow_valley():
+    """Two coordinates of correlation 1 − 10⁻⁸, with scales apart by 10⁴."""
+    scales, mean = jnp.array([1e4, 1.0, 1.0]), jnp.array([3e4, -2.0, 0.5])
+
+    def log_density(x):
+        z = (x - mean) / scales
+        return -0.5 * (((z[0] - z[1]) * 1e4) ** 2 + z[1] ** 2 + z[2] ** 2)
+
+    start = climb(from_log_density("valley", 3, log_density).density, jax.random.key(0))
+    assert (np.abs((np.asarray(start.center) - mean) / scales) < 1).all()
 
 
 # -- hierarchies -------------------------------------------------------------------------------------------
