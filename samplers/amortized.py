@@ -49,4 +49,4 @@ class AmortizedVI(VariationalSettings):
         return AmortizedGaussian(Network(self.width, self.depth))
 
     def locals_of(self, target: Target) -> Locals:
-        return hierarchical_locals(target, self.before, self.after)
+        return hierarchical_locals(target, self.hierarchy, self.before, self.after)

@@ -119,4 +119,4 @@ class ConstantFactorVI(VariationalSettings):
         return AmortizedGaussian(Constant())
 
     def locals_of(self, target: Target) -> Locals:
-        return hierarchical_locals(target)
+        return hierarchical_locals(target, self.hierarchy)

@@ -23,10 +23,10 @@ from jax import Array
 from ...models.target import Target
 from ...samplers.base import Budget
 from ...samplers.timing import Clock
+from ...samplers.vi.contenders import on_target
 from ...samplers.vi.families import Problem, Space
 from ...samplers.vi.fits import Fit, VariationalSampler, fit
 from ...samplers.vi.fitting import programs_for
-from ...samplers.vi.gaussian import Factors
 from ...samplers.vi.start import climbed_start, random_origin, tied
 from .ensemble import Stopped
 from .laboratory import Measurement, sampler_setting
@@ -67,12 +67,9 @@ _evaluate = jax.jit(lambda density, x: density.log_density(x))
 
 def factors_of(sampler: VariationalSampler, problem: Problem, params: Any) -> tuple[np.ndarray, np.ndarray]:
     """Means and standard deviations of a factorized Gaussian, on the target's space: ``f[dim], f[dim]``."""
-    family = sampler.family
-    factors = params if isinstance(params, Factors) else family.factors(params, problem.space)  # type: ignore[attr-defined]
-    loc, log_scale = (np.asarray(x) for x in factors)
-    scale = np.asarray(problem.scale)
+    loc, log_scale = (np.asarray(x) for x in on_target(sampler.family, problem, params))
     with np.errstate(over="ignore"):  # infinite where a rate is far too large
-        return np.asarray(problem.center) + scale * loc, scale * np.exp(log_scale)
+        return loc, np.exp(log_scale)
 
 
 def fit_measurement(

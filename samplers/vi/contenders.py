@@ -137,11 +137,11 @@ class Arena:
 
 
 def _factors(sampler: VariationalSampler, fits: Sequence[Fit]) -> list[Factors]:
-    return [_on_target(sampler.family, one.problem, one.params) for one in fits]
+    return [on_target(sampler.family, one.problem, one.params) for one in fits]
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _on_target(family: Family, problem: Problem, params: Any) -> Factors:
+def on_target(family: Family, problem: Problem, params: Any) -> Factors:
     if isinstance(family, MeanFieldGaussian):
         return factors_of(problem, params)
     assert isinstance(family, AmortizedGaussian)

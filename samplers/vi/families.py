@@ -91,19 +91,28 @@ class Family(Protocol):
         ...
 
 
-def hierarchical_locals(target: Target, before: int = 0, after: int = 0) -> Locals:
+def hierarchical_locals(target: Target, named: str | None = None, before: int = 0, after: int = 0) -> Locals:
     """Places, and the standardized inputs: every datum with its neighbours in the order of the data.
+
+    Parameters
+    ----------
+    named : what the data of the hierarchy must be called; None or ``"auto"`` for anything
 
     Raises
     ------
     HierarchyError
-        If the target's local parameters are not known.
+        If the target's local parameters are not known, or are those of other data.
     """
     found = target.hierarchy
     if found is None:
         raise HierarchyError(
             f"{target.name} is not known to have parameters that belong to a datum each: make it by"
             " from_stan(…, hierarchy='auto'), from_numpyro with a plate, or set its `hierarchy`"
+        )
+    if named not in (None, "auto", found.data):
+        raise HierarchyError(
+            f"{target.name} has the hierarchy of {found.data!r}, and the sampler asks for {named!r}:"
+            " make the target with that one, or leave the sampler's out"
         )
     windows = jnp.asarray(found.windows(before, after))
     spread = windows.std(axis=0)

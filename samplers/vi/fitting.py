@@ -25,8 +25,6 @@ LOWEST = 0.01
 """What it falls to, over what it was."""
 ADAM_B2 = 0.99
 """Of Adam: gradients shrink by orders of magnitude, and the default remembers a thousand steps."""
-
-
 CLIP = 5.0
 """Root mean squares, as Adam remembers them, that one step's gradient may come to: a single draw in a heavy
 tail would otherwise move every parameter by about ten times the rate."""
@@ -88,7 +86,8 @@ def programs_for(family: Family, fitting: Fitting) -> Programs:
     def step(problem: Problem, lane: Lane, key: Array, rate: Array, total: Array) -> Lane:
         keys = jax.random.split(jax.random.fold_in(key, lane.step), fitting.samples)
         found = elbo_gradient(family, problem, fitting.estimator, lane.params, keys)
-        elbo = jnp.where(jnp.isnan(found.elbo), -jnp.inf, found.elbo)
+        # +∞ is a log q that has overflowed: no better than NaN.
+        elbo = jnp.where(jnp.isfinite(found.elbo), found.elbo, -jnp.inf)
         descent = jax.tree.map(lambda g: jnp.where(jnp.isfinite(g), -g, 0.0), found.gradient)
         descent = _clipped(descent, lane.optimizer[0])
         state: Any
@@ -143,6 +142,7 @@ def _clipped(gradient: Any, adam: Any) -> Any:
 
     def clip(g: Array, square: Array) -> Array:
         limit = jnp.where(adam.count > 0, CLIP * jnp.sqrt(square / jnp.maximum(seen, 1e-9)), jnp.inf)
+        # Where there was no gradient so far, as of what is above a diagonal, there is nothing to go by.
         return jnp.where(limit > 0, jnp.clip(g, -limit, limit), g)
 
     return jax.tree.map(clip, gradient, adam.nu)

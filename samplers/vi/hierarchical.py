@@ -15,10 +15,9 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.scipy.stats import norm
 
 from .families import Locals, Space, scatter
-from .gaussian import Factors
+from .gaussian import Factors, draw_factors, factors_log_prob
 
 SMALL = 0.01
 """What a network's last layer is multiplied by at first, so that the factors begin as standard normal."""
@@ -105,13 +104,10 @@ class AmortizedGaussian:
         return Factors(place(params.shared.loc, loc), place(params.shared.log_scale, log_scale))
 
     def sample(self, params: Hierarchical, key: Array, space: Space) -> tuple[Array, Array]:
-        loc, log_scale = self.factors(params, space)
-        u = loc + jnp.exp(log_scale) * jax.random.normal(key, loc.shape, loc.dtype)
-        return u, norm.logpdf(u, loc, jnp.exp(log_scale)).sum()
+        return draw_factors(key, self.factors(params, space))
 
     def log_prob(self, params: Hierarchical, u: Array, space: Space) -> Array:
-        loc, log_scale = self.factors(params, space)
-        return norm.logpdf(u, loc, jnp.exp(log_scale)).sum()
+        return factors_log_prob(self.factors(params, space), u)
 
 
 def _locals(space: Space) -> Locals:

@@ -296,4 +296,4 @@ def test_what_is_asked_for_has_to_make_sense():
     with pytest.raises(HierarchyError, match="hierarchy"):
         amortization_gap(replace(target, hierarchy=None))
     with pytest.raises(TypeError, match="AmortizedVI"):
-        amortization_gap(target, MeanFieldVI())  # type: ignore[arg-type]
+        amortization_gap(target, MeanFieldVI())  # type: ignore[arg-type]  (that is the mistake)

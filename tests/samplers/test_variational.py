@@ -139,6 +139,21 @@ def test_the_density_of_a_draw_is_right_even_where_the_covariance_cannot_be_inve
     assert abs(np.mean(log_q) + entropy) < Z * (0.5 * n / 2000) ** 0.5
 
 
+def test_the_log_density_of_a_low_rank_gaussian_is_right_far_beyond_what_its_covariance_can_hold():
+    """Of W = 1e10 and D = 1 the covariance has lost D altogether; −E log q is still the entropy."""
+    space, huge = Space(40), 1e10
+    factor = huge * jax.random.normal(jax.random.key(0), (40, 2))
+    params = LowRank(jnp.ones(40), factor, jnp.zeros(40))
+    found = jax.vmap(lambda key: LowRankGaussian(2).sample(params, key, space)[1])(
+        jax.random.split(jax.random.key(1), 4000)
+    )
+    scales = np.linalg.svd(np.asarray(factor), compute_uv=False)
+    entropy = 0.5 * 40 * np.log(2 * np.pi * np.e) + np.log(scales).sum()
+    error = np.asarray(found).std() / np.sqrt(len(found))
+    assert abs(np.mean(found) + entropy) < Z * error
+    assert error == pytest.approx(np.sqrt(20 / 4000), rel=0.1)  # half a χ² of 40 degrees of freedom
+
+
 def test_a_flow_is_a_normalized_density_and_its_draws_have_it():
     family, space = CouplingFlow(layers=2, width=4), Space(2)
     params = family.init(jax.random.key(0), space)
@@ -314,6 +329,15 @@ def test_no_gradient_is_too_bad_for_parameters(gradient):
     lane = lane_of(problem, RULE, 0.1, 300)
     for leaf in jax.tree.leaves((lane.params, lane.best)):
         assert np.isfinite(leaf).all()
+
+
+def test_an_elbo_that_has_overflowed_is_never_the_best():
+    def fused(operand, x):
+        return jnp.where(x[0] > operand, 1e308, -0.5 * jnp.sum(x**2)), -x
+
+    density = Density(fused, lambda operand, x: fused(operand, x)[0], jnp.asarray(-5.0))  # 8 e308 = ∞
+    lane = lane_of(Problem(density, jnp.zeros(2), jnp.ones(2), Space(2)), replace(RULE, samples=8), 0.1, 100)
+    assert float(lane.best_elbo) == -np.inf
 
 
 def test_results_do_not_depend_on_how_the_work_was_cut(monkeypatch):
@@ -562,6 +586,14 @@ def test_the_start_of_data_is_tied():
 def test_a_target_without_a_hierarchy_says_what_to_do(sampler):
     with pytest.raises(HierarchyError, match=r"standard_gaussian .* hierarchy='auto'"):
         sampler.run(jax.random.key(0), standard_gaussian(2), Budget(10_000), chains=1)
+
+
+@pytest.mark.parametrize("sampler", [AmortizedVI, ConstantFactorVI])
+def test_a_sampler_that_asks_for_another_hierarchy_is_refused(sampler):
+    for named in (None, "auto", "data"):
+        assert sampler(hierarchy=named).locals_of(hierarchical()).shared.tolist() == [3]
+    with pytest.raises(HierarchyError, match=r"'data'.*'schools'"):
+        sampler(hierarchy="schools").run(jax.random.key(0), hierarchical(), Budget(10_000), chains=1)
 
 
 # -- settings ----------------------------------------------------------------------------------------------
