@@ -12,6 +12,8 @@ jax.config.update("jax_enable_x64", True)  # before any array is made, hence the
 
 from .bridgestan import ffi_status as ffi_status
 from .bridgestan import last_error as last_error
+from .conditional import Blocks as Blocks
+from .conditional import Conditional as Conditional
 from .funnel import funnel as funnel
 from .gaussian import correlated_gaussian as correlated_gaussian
 from .gaussian import ill_conditioned_gaussian as ill_conditioned_gaussian

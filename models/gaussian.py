@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import jax
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from .conditional import Blocks, Conditional
 from .target import Target, jax_density, unconstrained_target
 
 
@@ -70,26 +72,39 @@ def _orthogonal(dim: int, seed: int) -> np.ndarray:
 
 def _diagonal(name: str, scales: np.ndarray, settings: str = "") -> Target:
     operand = jnp.asarray(scales)
-    return unconstrained_target(
+    target = unconstrained_target(
         name,
         len(scales),
         jax_density(_diagonal_log_density, operand),
         exact=lambda key, n: operand * jax.random.normal(key, (n, len(scales))),
         settings=settings,
     )
+    return replace(target, blocks=Blocks({"x": coordinates_given_others(np.diag(scales**-2.0))}))
 
 
 def _dense(name: str, root: np.ndarray, whitening: np.ndarray, settings: str) -> Target:
     """N(0, R Rᵀ) from R and its inverse."""
     dim = len(root)
     factor = jnp.asarray(root)
-    return unconstrained_target(
+    target = unconstrained_target(
         name,
         dim,
         jax_density(_dense_log_density, (jnp.asarray(whitening), jnp.linalg.slogdet(whitening)[1])),
         exact=lambda key, n: jax.random.normal(key, (n, dim)) @ factor.T,
         settings=settings,
     )
+    return replace(target, blocks=Blocks({"x": coordinates_given_others(whitening.T @ whitening)}))
+
+
+def coordinates_given_others(precision: np.ndarray) -> Conditional:
+    """Single coordinates of N(0, Λ⁻¹): x_i given the others is N(−Σ_{j≠i} Λ_ij x_j / Λ_ii, 1/Λ_ii)."""
+    matrix, own = jnp.asarray(precision), jnp.asarray(np.diagonal(precision))
+
+    def draw(key: Array, i: Array, x: Array, extra: dict[str, Array]) -> tuple[Array, dict[str, Array]]:
+        mean = x[i] - matrix[i] @ x / own[i]
+        return x.at[i].set(mean + jax.random.normal(key) / jnp.sqrt(own[i])), extra
+
+    return Conditional(draw, size=len(precision))
 
 
 def _standard_log_density(z: Array) -> Array:

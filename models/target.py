@@ -7,7 +7,7 @@ families need besides) → constructors for densities written in JAX.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -17,6 +17,7 @@ import numpy as np
 from jax import Array
 
 if TYPE_CHECKING:
+    from .conditional import Blocks
     from .factorization import Factorization
     from .hierarchy import Hierarchy
 
@@ -106,7 +107,7 @@ class Target:
     """``(key, n) -> f[n, dim]``: independent exact draws, where they exist."""
     likelihood: Factorization | None = None
     """log prior + sum over data rows, for methods that use minibatches."""
-    blocks: Mapping[str, Any] | None = None
+    blocks: Blocks | None = None
     """Exact or generic conditionals, for Gibbs sampling."""
     hierarchy: Hierarchy | None = None
     """Global parameters and those that belong to a datum each, for amortized inference."""

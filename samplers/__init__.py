@@ -1,6 +1,8 @@
 """Samplers under one interface."""
 
 from .. import models as _models  # noqa: F401  (turns float64 on before any array is made)
+from ..models.conditional import Blocks as Blocks
+from ..models.conditional import Conditional as Conditional
 from .abandoning_delayed_rejection import AbandoningDelayedRejectionHMC as AbandoningDelayedRejectionHMC
 from .adaptation import WindowedAdaptation as WindowedAdaptation
 from .amortized import AmortizedVI as AmortizedVI
@@ -15,6 +17,12 @@ from .delayed_rejection import DelayedRejectionHMC as DelayedRejectionHMC
 from .federated import DistributedSGLD as DistributedSGLD
 from .federated import FederatedSGLD as FederatedSGLD
 from .generalized_delayed_rejection import DelayedRejectionGeneralizedHMC as DelayedRejectionGeneralizedHMC
+from .gibbs import EllipticalSliceUpdate as EllipticalSliceUpdate
+from .gibbs import GaussianPrior as GaussianPrior
+from .gibbs import Gibbs as Gibbs
+from .gibbs import HMCUpdate as HMCUpdate
+from .gibbs import MetropolisUpdate as MetropolisUpdate
+from .gibbs import SliceUpdate as SliceUpdate
 from .hmc import HMC as HMC
 from .integrators import TrajectoryLength as TrajectoryLength
 from .mala import MALA as MALA

@@ -59,6 +59,9 @@ class Kernel(NamedTuple):
     gradient: Callable[[Any], Array] | None = None
     """``state -> f[dim]``: the gradient of the log density at the position, evaluated already; None
     where the state does not hold it."""
+    warm: Callable[[Array, Any], tuple[Any, Info]] | None = None
+    """``(key, state) -> (state, info)``: a step of warmup, in which the kernel adapts what is in its state;
+    None of kernels whose tuning is adapted for them (`adaptation`)."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import numpy as np
 from jax import Array
 
 from ..models.target import Density, Target
-from .adaptation import Tuning, finish_adaptation, settle, shared_tuning
+from .adaptation import Tuning, WindowedAdaptation, finish_adaptation, settle, shared_tuning
 from .base import Budget, Cost, Info, Progress, Run, Timing, chain_keys
 from .layouts import choose_layout, density_for, group_sizes, idle_lanes
 from .mode_search import nowhere
@@ -30,6 +30,7 @@ from .programs import (
     Programs,
     programs_for,
     trajectory_of,
+    warms_itself,
 )
 from .timing import Clock, worker_threads
 from .trajectory_time import PILOT_PERCENTILE
@@ -86,10 +87,8 @@ def run_kernel(
 
         warmup_budget = int(adaptation.budget_fraction * budget.gradients)
         stop = max(int(g.spent.max()) for g in groups)
-        for until in (adaptation.windows.final_start, adaptation.num_warmup):
-            while adaptation.adapts and any(
-                g.adaptation.step < until and g.spent.max() < warmup_budget for g in groups
-            ):
+        for until in _phases(sampler, adaptation):
+            while any(g.adaptation.step < until and g.spent.max() < warmup_budget for g in groups):
                 stop = min(warmup_budget, stop + max(1, budget.gradients // CHUNKS))
                 warm = (np.int64(until), np.int64(stop), np.int64(warmup_budget))
                 groups = list(pool.map(lambda g, w=warm: programs.warm(clock, density, g, *w), groups))
@@ -181,6 +180,13 @@ def _piloted(
         )
         for g, _ in results
     ]
+
+
+def _phases(sampler: KernelSampler, adaptation: WindowedAdaptation) -> tuple[int, ...]:
+    """The steps at which phases of warmup end, unless the budget of warmup is spent before."""
+    if warms_itself(sampler):
+        return (np.iinfo(np.int32).max,)
+    return (adaptation.windows.final_start, adaptation.num_warmup) if adaptation.adapts else ()
 
 
 class _Spent(NamedTuple):

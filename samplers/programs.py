@@ -26,6 +26,8 @@ from .mode_search import RADIUS, TRIES
 from .timing import Program
 from .trajectory_time import pilot
 
+WARMUP = 1
+"""The stream of keys of warmup's steps."""
 BUFFER = 1024
 """Draws that one call of the sampling loop can hold."""
 
@@ -62,8 +64,13 @@ class Group(NamedTuple):
 
     @property
     def spent(self) -> Array:
-        """Gradients so far, ``i[chain]``."""
-        return self.cost.gradients
+        """Evaluations so far, ``i[chain]``: gradients, densities and conditional draws count one each."""
+        return work(self.cost)
+
+
+def work(cost: Cost) -> Any:
+    """What a cost takes from a budget: a gradient, a density, a conditional draw count as one each."""
+    return cost.gradients + cost.densities + cost.conditional_draws
 
 
 class Chunk(NamedTuple):
@@ -161,8 +168,11 @@ def _warm(
 
     def body(group: Group) -> Group:
         state = group.adaptation
-        states, info = _step(sampler, density, state.tuning, group, 1, state.step)
-        spent = group.spent + info.cost.gradients
+        states, info = _step(sampler, density, state.tuning, group, WARMUP, state.step)
+        if warms_itself(sampler):
+            cost = add_cost(group.cost, info.cost)
+            return group._replace(states=states, adaptation=state._replace(step=state.step + 1), cost=cost)
+        spent = group.spent + work(info.cost)
         kernel = sampler.kernel(density, state.tuning)
         key = jax.random.fold_in(jax.random.fold_in(group.keys[0], 2), state.step)
         state, extra = adapt(
@@ -202,6 +212,11 @@ def _pilot(
         kernel, key, position(group.states), tuning.step_size, (budget - jnp.max(group.spent)) // 2
     )
     return group._replace(cost=add_cost(group.cost, _counted(Cost(gradients=spent), spent.shape))), times
+
+
+def warms_itself(sampler: KernelSampler) -> bool:
+    """Whether the kernel adapts in its own steps of warmup; it then warms up for its part of the budget."""
+    return bool(getattr(sampler, "warms_itself", False))
 
 
 def trajectory_of(sampler: KernelSampler) -> TrajectoryLength | None:
@@ -256,7 +271,8 @@ def _step(
         return jax.random.fold_in(jax.random.fold_in(key, stream), step)
 
     kernel = sampler.kernel(density, tuning)
-    states, info = over_group(kernel.step)(jax.vmap(key_of)(group.keys), group.states)
+    take = kernel.warm if stream == WARMUP and kernel.warm else kernel.step
+    states, info = over_group(take)(jax.vmap(key_of)(group.keys), group.states)
     return states, info._replace(cost=_counted(info.cost, group.spent.shape))
 
 
