@@ -1,4 +1,4 @@
-"""Univariate slice sampling with stepping out and shrinkage (Neal 2003, Slice sampling, Annals of Statistics)."""
+"""Univariate slice sampling with stepping out and shrinkage (Neal 2003, Annals of Statistics 31)."""
 
 from __future__ import annotations
 
