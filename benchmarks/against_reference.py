@@ -90,9 +90,7 @@ def held_against(run: Run, draws: np.ndarray, reference: Reference | None) -> di
 
 
 def _errors(run: Run, draws: np.ndarray, reference: Reference) -> dict[str, Any]:
-    curve = metrics.error_curve(
-        draws, reference.draws, run.equivalents(run.warmup), run.equivalents(run.info.cost)
-    )
+    curve = metrics.error_curve(draws, reference.draws, run.spent(run.warmup), run.spent(run.info.cost))
     # What an exact sample of the reference's size would show, averaged over parameters.
     floor = np.mean((reference.moments.mcse[0] / reference.moments.estimate[1]) ** 2)
     return {

@@ -31,6 +31,8 @@ EFFICIENCY = (
     "ess_tail_per_gradient",
     "ess_bulk_per_second",
     "ess_bulk_per_density",
+    "ess_bulk_per_evaluation",
+    "ess_bulk_per_evaluation_with_warmup",
 )
 RATIO_METRICS = tuple(f"{metric}.min" for metric in EFFICIENCY if "_per_" in metric)
 
@@ -67,7 +69,7 @@ REASONS = {
     "failed": "a run failed",
 }
 APPROXIMATE = "approximate: ranked on error"
-NO_RANK_METRIC = "takes no gradients: see ESS per density evaluation"
+NO_RANK_METRIC = "no ESS per gradient: stands on ESS per {axis}"
 
 # Ranks and ratios need these to agree.
 EQUAL_TERMS = ("budget", "chains")
@@ -78,11 +80,13 @@ class Summary:
     """The cells of one sampler on one posterior under one setting, over seeds.
 
     `label` is the sampler's label, plus whatever setting varies in the comparison; `sampler` is the label
-    alone. `gradients` are totals over chains, averaged over cells. `rank` (efficiency) is None unless every
-    cell is ok, and where the sampler is approximate; `error_rank` orders all groups that have a reference, by
-    the largest W₁ of a marginal, down to the reference's own noise. `floors` are what the errors among
-    `metrics` come to for draws of the reference's own distribution. `variational` is what its fits have to
-    say (`variational.summarise`); None of other samplers.
+    alone. `axis` is what sampling costs: ``"gradient"``, ``"density"``, ``"conditional draw"`` or, of several
+    kinds, ``"evaluation"``. `gradients` and `others` (densities, conditional draws) are totals over chains,
+    averaged over cells. `rank` (efficiency) is None unless every cell is ok, and where the sampler is
+    approximate; `error_rank` orders all groups that have a reference, by the largest W₁ of a marginal, down
+    to the reference's own noise. `floors` are what the errors among `metrics` come to for draws of the
+    reference's own distribution. `variational` is what its fits have to say (`variational.summarise`); None
+    of other samplers.
     """
 
     posterior: str
@@ -101,7 +105,9 @@ class Summary:
     metrics: Mapping[str, Estimate]
     floors: Mapping[str, float | None]
     gradients_to_b2: Mapping[str, Any]
+    axis: str | None
     gradients: Mapping[str, float | None]
+    others: Mapping[str, float | None]
     divergences: int | None
     rhat_max: float | None
     acceptance: float | None
@@ -237,7 +243,6 @@ def _summarise(group: Group, confidence: float) -> Summary:
     for metric, path in SHARES.items():
         metrics[metric] = Estimate(over(_mean, *path.split(".")), kind="arithmetic")
     floors = {metric: over(max, *floor.split(".")) for metric, (_, floor) in ERRORS.items() if floor}
-    warmup, sampling = (over(_mean, "cost", phase, "gradients") for phase in ("warmup", "sampling"))
     return Summary(
         posterior=group.posterior,
         label=group.label,
@@ -255,11 +260,9 @@ def _summarise(group: Group, confidence: float) -> Summary:
         metrics=metrics,
         floors=floors,
         gradients_to_b2=_gradients_to_b2(cells, confidence),
-        gradients={
-            "warmup": warmup,
-            "sampling": sampling,
-            "total": None if warmup is None or sampling is None else warmup + sampling,
-        },
+        axis=next((axis for cell in cells if (axis := _at(cell, "efficiency", "axis"))), None),
+        gradients=_by_phase(cells, "gradients"),
+        others=_by_phase(cells, "densities", "conditional_draws"),
         divergences=over(sum, "diagnostics", "divergences"),
         rhat_max=over(max, "diagnostics", "rhat_max"),
         acceptance=over(_mean, "diagnostics", "acceptance"),
@@ -277,6 +280,18 @@ def _at(cell: Record, *path: str) -> Any:
     for part in path:
         value = value.get(part) if value is not None else None
     return value
+
+
+def _by_phase(cells: Sequence[Record], *kinds: str) -> Mapping[str, float | None]:
+    """A cost over all chains, averaged over the cells that ended."""
+    costs = [cell["cost"] for cell in cells if cell.get("cost")]
+    if not costs:
+        return dict.fromkeys(("warmup", "sampling", "total"))
+    found = {
+        phase: _mean([sum(cost[phase][kind] for kind in kinds) for cost in costs])
+        for phase in ("warmup", "sampling")
+    }
+    return found | {"total": found["warmup"] + found["sampling"]}
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -316,7 +331,7 @@ def _ranked(summaries: Sequence[Summary], rank_metric: str) -> list[Summary]:
         if summary.approximate:
             reason = APPROXIMATE if error is not None and summary.status != "failed" else reason
         elif summary.status == "ok" and value is None:
-            reason = NO_RANK_METRIC
+            reason = NO_RANK_METRIC.format(axis=summary.axis)
         elif summary.status == "ok":
             scores = (other.metrics[rank_metric].value for other in rivals if _is_ranked(other))
             rank = 1 + sum(score > value for score in scores if score is not None and value is not None)

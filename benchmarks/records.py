@@ -162,7 +162,8 @@ def _lowering(target: Target) -> dict[str, Any] | None:
 
 
 def _cost(run: Run) -> dict[str, Any]:
-    """Counts over all chains. ``gradients`` are equivalents: gradients of rows count for their share."""
+    """Counts over all chains. ``gradients`` are equivalents: gradients of rows count for their share;
+    ``spent`` is what the budget counted."""
 
     def totals(cost: Cost) -> dict[str, Any]:
         summed = Cost(*(int(np.sum(value)) for value in cost))
@@ -175,6 +176,7 @@ def _cost(run: Run) -> dict[str, Any]:
             "warmup": run.equivalents(run.warmup),
             "sampling": run.equivalents(run.sampling),
         },
+        "spent": {"warmup": np.sum(run.spent(run.warmup)), "sampling": np.sum(run.spent(run.sampling))},
         "executed": run.executed and run.executed._asdict(),
     }
 
@@ -203,9 +205,12 @@ def _efficiency(run: Run, figures: metrics.Efficiency, *, rated: bool) -> dict[s
 
     Those of an approximate sampler are draws of another distribution: more of them are no better.
     """
-    sampling = float(np.sum(run.equivalents(run.sampling)))
-    total = sampling + float(np.sum(run.equivalents(run.warmup)))
-    densities = 0.0 if sampling else float(np.sum(run.sampling.densities))
+    axis = axis_of(run)
+    sampling = float(np.sum(run.equivalents(run.sampling))) if axis == "gradient" else 0.0
+    total = sampling and sampling + float(np.sum(run.equivalents(run.warmup)))
+    densities = 0.0 if np.any(run.sampling.gradients) else float(np.sum(run.sampling.densities))
+    evaluations = float(np.sum(run.evaluations(run.sampling)))
+    all_evaluations = evaluations + float(np.sum(run.evaluations(run.warmup)))
 
     def over(ess: np.ndarray) -> dict[str, float]:
         return {"min": float(ess.min()), "median": float(np.median(ess))}
@@ -214,6 +219,7 @@ def _efficiency(run: Run, figures: metrics.Efficiency, *, rated: bool) -> dict[s
         return over(ess / cost if cost and rated else np.full_like(ess, np.nan))
 
     return {
+        "axis": axis,
         "ess_bulk": over(figures.ess_bulk),
         "ess_tail": over(figures.ess_tail),
         "ess_mean": over(figures.ess_mean),
@@ -224,7 +230,24 @@ def _efficiency(run: Run, figures: metrics.Efficiency, *, rated: bool) -> dict[s
         "ess_tail_per_gradient": per(figures.ess_tail, sampling),
         "ess_bulk_per_second": per(figures.ess_bulk, run.timing.sampling),
         "ess_bulk_per_density": per(figures.ess_bulk, densities),
+        "ess_bulk_per_evaluation": per(figures.ess_bulk, evaluations),
+        "ess_bulk_per_evaluation_with_warmup": per(figures.ess_bulk, all_evaluations),
     }
+
+
+def axis_of(run: Run) -> str:
+    """What sampling costs: the one kind of evaluation that it takes, ``"evaluation"`` where it takes several.
+
+    ESS per gradient would be infinite without gradients, and flattering where others are taken besides.
+    """
+    cost = run.sampling
+    taken = {
+        "gradient": np.any(run.equivalents(cost)),
+        "density": np.any(cost.densities),
+        "conditional draw": np.any(cost.conditional_draws),
+    }
+    kinds = [kind for kind, some in taken.items() if some]
+    return kinds[0] if len(kinds) == 1 else "evaluation"
 
 
 def _parameters(
@@ -257,8 +280,6 @@ def _warnings(run: Run, draws: np.ndarray) -> list[str]:
     if stuck := metrics.stuck_chains(draws):
         found.append(f"{stuck} of {run.chains} chains never moved")
     if run.executed is not None and run.executed.failed:
-        found.append(
-            f"{run.executed.failed} of {run.executed.gradients} evaluations failed and were taken as "
-            "density 0"
-        )
+        evaluations = run.executed.gradients + run.executed.densities
+        found.append(f"{run.executed.failed} of {evaluations} evaluations failed and were taken as density 0")
     return found

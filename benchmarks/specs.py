@@ -33,6 +33,7 @@ from ..samplers import (
     FederatedSGLD,
     FlowVI,
     FullRankVI,
+    Gibbs,
     LowRankVI,
     MeanFieldVI,
     PreconditionedSGLD,
@@ -45,6 +46,7 @@ SAMPLERS: dict[str, type] = {
     "drghmc": DelayedRejectionGeneralizedHMC,
     "adrhmc": AbandoningDelayedRejectionHMC,
     "mala": MALA,
+    "gibbs": Gibbs,
     "sgld": SGLD,
     "sgld-cv": ControlVariateSGLD,
     "psgld": PreconditionedSGLD,
@@ -113,6 +115,11 @@ class SamplerSpec:
         """`essper.models.from_stan`'s argument for this sampler: what counts the data; None: not needed."""
         return (dict(_options(self.sampler)).get("hierarchy") or "auto") if self.needs_hierarchy else None
 
+    @property
+    def uses_blocks(self) -> bool:
+        """Whether the sampler draws from exact conditionals where a target has them."""
+        return bool(getattr(self.sampler, "uses_blocks", False))
+
 
 def parse_spec(text: str) -> SamplerSpec:
     """The sampler that ``NAME`` or ``NAME[key=value,…]`` stands for.
@@ -158,7 +165,7 @@ def from_config(name: str, config: Mapping[str, Any]) -> SamplerSpec:
     def value(hint: Any, stored: Any) -> Any:
         if isinstance(hint, type) and dataclasses.is_dataclass(hint):
             return build(hint, stored)
-        return tuple(stored) if typing.get_origin(hint) is tuple else stored  # JSON has lists
+        return tuple(stored) if isinstance(stored, list) else stored  # JSON has lists
 
     return SamplerSpec(name, build(SAMPLERS[name], config))
 
@@ -215,6 +222,8 @@ def _convert(key: str, text: str, hint: Any) -> Any:
             return None
         (hint,) = (arm for arm in typing.get_args(hint) if arm is not type(None))
         return _convert(key, text, hint)
+    if hint not in (bool, int, float, str):
+        raise SpecError(f"{key} cannot be written here; give it in Python")
     if hint is bool:
         if text.lower() not in ("true", "false"):
             raise SpecError(f"{key}={text!r}: give true or false")

@@ -78,6 +78,7 @@ def run_task(task: Task, connection: Connection | None = None) -> Message:
             cell.precision,
             rows=cell.spec.rows,
             hierarchy=cell.spec.hierarchy,
+            blocks=cell.spec.uses_blocks,
         )
         reference = reference_of(posterior, target.param_names, target)
         run = cell.spec.sampler.run(
@@ -89,7 +90,7 @@ def run_task(task: Task, connection: Connection | None = None) -> Message:
         record = failed_record(cell, type(error).__name__, str(error), traceback.format_exc())
         write_cell(task.directory, record)
         return Message("done", cell.digest, 0, "failed")
-    spent = record["cost"]["warmup"]["gradients"] + record["cost"]["sampling"]["gradients"]
+    spent = sum(record["cost"]["spent"].values())
     return Message("done", cell.digest, round(spent), record["status"])
 
 

@@ -150,8 +150,13 @@ class Posterior:
         verify: bool = True,
         rows: str | None = None,
         hierarchy: str | None = None,
+        blocks: bool = False,
     ) -> Target:
         """The posterior as a target; arguments as in `essper.models.from_stan`.
+
+        Parameters
+        ----------
+        blocks : attach the exact conditionals that the model is known to have (`essper.models.conditionals`)
 
         Raises
         ------
@@ -159,11 +164,13 @@ class Posterior:
             If no layer has them.
         StanProgramError, StanDataError, ValueError
             As `essper.models.from_stan`.
+        ConditionalsMismatch
+            If the program has another density than the known model of its name; with ``blocks`` only.
         """
         from ..models import from_stan  # starts JAX; looking into a database should not
 
         program, data = self.program_path(), self.data_text()
-        return from_stan(
+        target = from_stan(
             program,
             data,
             backend,
@@ -174,6 +181,12 @@ class Posterior:
             rows=rows,
             hierarchy=hierarchy,
         )
+        if not blocks:
+            return target
+        from ..models.conditionals import blocks_for
+        from ..models.stan_source import read_data
+
+        return blocks_for(self.model.name, read_data(data, self.name), target)
 
     @cached_property
     def _program(self) -> Found:

@@ -126,6 +126,15 @@ class Run:
         gradients = np.asarray(cost.gradients)
         return gradients if self.rows is None else gradients + np.asarray(cost.datum_gradients) / self.rows
 
+    def evaluations(self, cost: Cost) -> np.ndarray:
+        """What a cost of this run comes to: a gradient, a density, a conditional draw count as one each."""
+        return self.equivalents(cost) + np.asarray(cost.densities) + np.asarray(cost.conditional_draws)
+
+    def spent(self, cost: Cost) -> np.ndarray:
+        """What a cost of this run takes from its budget: all evaluations, but of methods that are approximate
+        gradients alone (densities of their draws stand beside)."""
+        return (self.equivalents if getattr(self.sampler, "approximate", False) else self.evaluations)(cost)
+
     @property
     def chains(self) -> int:
         return self.draws.shape[0]

@@ -31,6 +31,7 @@ from .programs import (
     programs_for,
     trajectory_of,
     warms_itself,
+    work,
 )
 from .timing import Clock, worker_threads
 from .trajectory_time import PILOT_PERCENTILE
@@ -61,7 +62,8 @@ def run_kernel(
 
     Parameters
     ----------
-    budget : gradients per chain, initialization and warmup included
+    budget : evaluations per chain, initialization and warmup included: gradients; of samplers that take
+        densities or conditional draws, these count as one each
     progress : called from this thread after every chunk
 
     Raises
@@ -122,7 +124,7 @@ def run_kernel(
     if not chunks[0]:
         raise ValueError(
             f"a budget of {budget.gradients} gradients leaves no draw on {target.name}: initialization "
-            f"and warmup spent {int(warmup.gradients.max())}; give a larger budget"
+            f"and warmup spent {int(work(warmup).max())}; give a larger budget"
         )
     draws, info = _assemble(chunks)
     return Run(

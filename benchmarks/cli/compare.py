@@ -73,7 +73,7 @@ def compare(
         typer.Option(
             min=1,
             help="Gradients per chain, warmup included; as many gradients of single rows as there are rows "
-            "count as one.",
+            "count as one. Densities and conditional draws of Gibbs samplers count as one each.",
         ),
     ] = DEFAULT_BUDGET,
     chains: Annotated[int, typer.Option(min=1, help="Chains per cell.")] = DEFAULT_CHAINS,
@@ -175,7 +175,7 @@ def plan_line(cells: Sequence[Cell], todo: Sequence[Cell]) -> str:
     )
     return (
         f"{len(cells)} cells: {posteriors} posteriors × {samplers} samplers × {seeds} seeds; "
-        f"{len(todo)} to run, about {gradients:,} gradients; {_how(cells)}"
+        f"{len(todo)} to run, about {gradients:,} evaluations; {_how(cells)}"
     )
 
 

@@ -1,4 +1,4 @@
-"""The progress of a comparison: cells done, gradients per second, failures."""
+"""The progress of a comparison: cells done, evaluations per second, failures."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class Tally:
 
     @property
     def rate(self) -> float:
-        """Gradients per second since the start, set-up of the cells included."""
+        """Evaluations per second since the start, set-up of the cells included."""
         return sum(self._gradients.values()) / max(time.monotonic() - self._started, 1e-9)
 
     def line(self) -> str:
         failures = f", {self.failed} failed" if self.failed else ""
-        return f"{self.rate:,.0f} gradients/s{failures}"
+        return f"{self.rate:,.0f} evaluations/s{failures}"
 
 
 @contextmanager

@@ -43,16 +43,14 @@ def efficiency_chart(comparison: Mapping[str, Any]) -> Chart:
     )
 
 
-def density_chart(comparison: Mapping[str, Any]) -> Chart | None:
-    """The same per density evaluation, where some group takes no gradients and could not be shown above."""
-    free = [
-        row
-        for row in comparison["summaries"]
-        if row["metrics"]["ess_bulk_per_gradient.min"]["value"] is None
-        and row["metrics"]["ess_bulk_per_density.min"]["value"] is not None
-    ]
-    title = "Minimum bulk ESS per 1000 density evaluations (log scale)"
-    return _forest(comparison, "density", "ess_bulk_per_density.min", title) if free else None
+def evaluation_chart(comparison: Mapping[str, Any]) -> Chart | None:
+    """The same per evaluation of any kind, where some group could not be shown per gradient."""
+    summaries = comparison["summaries"]
+    if all(row["approximate"] or row["axis"] in (None, "gradient") for row in summaries):
+        return None
+    metric = "ess_bulk_per_evaluation_with_warmup.min"
+    title = "Minimum bulk ESS per 1000 evaluations, warmup included (log scale)"
+    return _forest(comparison, "evaluation", metric, title, tick="ess_bulk_per_evaluation.min")
 
 
 def ratio_chart(comparison: Mapping[str, Any]) -> Chart:
@@ -145,7 +143,9 @@ def _error_spec(
     dash = alt.StrokeDash("sampler:N", scale=alt.Scale(domain=labels, range=dashes), legend=legend)
     x_axis = alt.Axis(format="~s", labelOverlap=True, tickCount=4, grid=False)
     x_scale = alt.Scale(type="log", nice=False)
-    x = alt.X("gradients:Q", title="gradients per chain", scale=x_scale, axis=x_axis)
+    x = alt.X(
+        "gradients:Q", title="gradients (or evaluations, by axis) per chain", scale=x_scale, axis=x_axis
+    )
     y_axis = alt.Axis(format=".0e", tickCount=4, grid=False)
     y = alt.Y("value:Q", title="b²", scale=alt.Scale(type="log"), axis=y_axis)
     curves = alt.Chart().transform_filter("datum.kind == 'curve' && datum.over == over")

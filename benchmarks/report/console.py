@@ -19,6 +19,7 @@ _SHORT = {
     "sampling": "ESS/1000 ∇\nsampling",
     "ratio": "ratio to\nbaseline",
     "divergences": "div.",
+    "evaluation": "ESS/1000\nevaluations",
     "gradients": "gradients\nwarmup + sampling",
     "b2": "b² of x\nat the end",
     "w1": "largest W₁\n(noise)",
@@ -26,7 +27,7 @@ _SHORT = {
 }
 _LEAVING = (
     *("gradients", "divergences", "sampling", "rhat", "z"),
-    *("rank", "ratio", "b2", "error_rank", "khat", "w1"),
+    *("rank", "ratio", "b2", "error_rank", "khat", "w1", "evaluation", "axis"),
 )
 """Columns that are given up, in this order, where the terminal is too narrow."""
 _GAP = 2

@@ -28,6 +28,9 @@ _PLAIN = (
     ("error_rank", "on the largest W₁, within the same"),
     ("gradients_warmup", "gradients of all chains, mean over cells"),
     ("gradients_sampling", "gradients of all chains, mean over cells"),
+    ("axis", "what sampling costs: gradient, density, conditional draw, or evaluation (several of them)"),
+    ("others_warmup", "densities and conditional draws of all chains, mean over cells"),
+    ("others_sampling", "densities and conditional draws of all chains, mean over cells"),
     ("rhat_max", "largest over parameters and cells"),
     ("max_abs_z", "largest over comparisons and cells"),
     ("divergences", "sum over cells"),
@@ -74,7 +77,8 @@ def render_json(comparison: Mapping[str, Any], records: Sequence[Mapping[str, An
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     values = {**row, **row["setting"]}
     values["seeds"] = " ".join(map(str, row["seeds"]))
-    values |= {f"gradients_{phase}": row["gradients"][phase] for phase in ("warmup", "sampling")}
+    for kind in ("gradients", "others"):
+        values |= {f"{kind}_{phase}": row[kind][phase] for phase in ("warmup", "sampling")}
     fits = row["variational"] or {}
     low, high = fits.get("elbo_range") or (None, None)
     values |= {f: fits.get(f) for f in ("khat", "khat_threshold", "elbo", "elbo_error", "note")}

@@ -19,6 +19,8 @@ METRICS = {
     "ess_tail_per_gradient": "tail ESS per gradient of the sampling phase",
     "ess_bulk_per_second": "bulk ESS per second of the sampling phase",
     "ess_bulk_per_density": "bulk ESS per evaluation of the density, where sampling takes no gradients",
+    "ess_bulk_per_evaluation": "bulk ESS per gradient, density or conditional draw of the sampling phase",
+    "ess_bulk_per_evaluation_with_warmup": "the same over warmup and sampling",
 }
 ERRORS = {
     "b2_final.mean": "b² of x at the end, averaged over parameters",
@@ -90,8 +92,16 @@ _DEFINITIONS = (
     (
         "ESS per gradient",
         "ESS over the gradient evaluations of all chains in the sampling phase; “with warmup”: over "
-        "those of both phases. Gradients are counted, never estimated. Samplers without gradients "
-        "have none (“–”, not infinity); they have ESS per evaluation of the density.",
+        "those of both phases. Gradients are counted, never estimated. Samplers that sample without "
+        "gradients have none (“–”, not infinity), and neither have those that take other evaluations "
+        "besides, which it would leave out: see the axis.",
+    ),
+    (
+        "Axis",
+        "What a sampler's draws cost: gradients, densities (evaluations of the density alone), conditional "
+        "draws (exact draws of a block), or evaluations: several of these, each counted as one. ESS per "
+        "evaluation is there for all rows; what kinds cost in seconds differs, and ESS per second says how "
+        "much. Budgets count evaluations of every kind.",
     ),
     (
         "ESS per second",
@@ -113,7 +123,8 @@ _DEFINITIONS = (
         "b²",
         "Squared bias over reference variance (Hoffman and Sountsov, 2022, AISTATS): (mean of all "
         "chains' draws so far − reference mean)² / reference variance, for x and for x², averaged over "
-        "parameters or at its maximum, against gradients per chain with warmup included. Curves are "
+        "parameters or at its maximum, against gradients (on other axes: evaluations) per chain with warmup "
+        "included. Curves are "
         "medians over seeds, interpolated in log gradients, with the seeds' range shaded. A sampler that has "
         "paid for all of its draws before the first one (a variational fit) is a single point. Below the "
         "reference's own noise (dashed) curves cannot be told apart; there, ranks on error tie.",

@@ -67,7 +67,7 @@ def render_html(comparison: Mapping[str, Any], records: Sequence[Mapping[str, An
     rows = table_rows(comparison)
     drawn = {
         "efficiency": charts.efficiency_chart(comparison),
-        "density": charts.density_chart(comparison),
+        "evaluation": charts.evaluation_chart(comparison),
         "error": charts.error_chart(comparison),
         "ratio": charts.ratio_chart(comparison),
     }
@@ -220,7 +220,8 @@ def _cost(record: Mapping[str, Any]) -> dict[str, Any] | None:
         "units": units,
         "phases": [("warmup", cost["warmup"]), ("sampling", cost["sampling"]), ("both", counted)],
         "executed": executed,
-        "differs": executed is not None and executed["gradients"] != counted["gradients"],
+        "differs": executed is not None
+        and any(executed[k] != counted[k] for k in ("gradients", "densities")),
     }
 
 

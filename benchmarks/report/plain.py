@@ -69,7 +69,7 @@ def summary_line(comparison: Mapping[str, Any]) -> str:
     settings = comparison["settings"]
     parts = [
         f"{_counted(comparison['labels'], 'sampler')} on {_counted(comparison['posteriors'], 'posterior')}",
-        f"budget {_each(map(count, settings['budget']))} gradients per chain",
+        f"budget {_each(map(count, settings['budget']))} evaluations per chain",
         f"chains {_each(settings['chains'])}",
         f"seeds {_each(comparison['seeds'])}",
         f"{_each(settings['precision'])} on {_each(settings['platform'])}",

@@ -136,6 +136,12 @@ def gradients_text(row: Row) -> str:
     return f"{count(gradients['warmup'])} + {count(gradients['sampling'])}"
 
 
+def others_text(row: Row) -> str:
+    """Densities and conditional draws."""
+    others = row["others"]
+    return NONE if not others["total"] else f"{count(others['warmup'])} + {count(others['sampling'])}"
+
+
 def _metric(key: str, scale: float = 1.0) -> Callable[[Row], str]:
     return lambda row: interval(row["metrics"][key], scale)
 
@@ -210,11 +216,19 @@ COLUMNS = (
     Column("gradients", "Gradients, warmup + sampling", gradients_text, compact=True),
     Column("tail", "Tail ESS/1000 gradients", _metric("ess_tail_per_gradient.min", PER_1000)),
     Column("square", "ESS of x²/1000 gradients", _metric("ess_square_per_gradient.min", PER_1000)),
+    Column("axis", "Axis", lambda row: row["axis"] or NONE),
+    Column(
+        "evaluation",
+        "ESS/1000 evaluations, with warmup",
+        _metric("ess_bulk_per_evaluation_with_warmup.min", PER_1000),
+    ),
+    Column("others", "Densities and conditional draws, warmup + sampling", others_text),
     Column("density", "ESS/1000 densities", _metric("ess_bulk_per_density.min", PER_1000)),
     Column("second", "ESS/s", _metric("ess_bulk_per_second.min")),
     Column("acceptance", "Acceptance", lambda row: number(row["acceptance"])),
     Column("seeds", "Seeds", lambda row: str(len(row["seeds"]))),
 )
+_AXES = tuple(column for column in COLUMNS if column.key in ("axis", "evaluation"))
 COMPACT = tuple(column for column in COLUMNS if column.compact)
 _NAMES = tuple(column for column in COLUMNS if column.key in ("sampler", "status"))
 _SAMPLER = _NAMES[:1]
@@ -227,7 +241,7 @@ ERROR_COLUMNS = (
     *_NAMES,
     _B2,
     Column("b2_square", "b² of x² at the end", _error("b2_final.square")),
-    Column("to_b2", "Gradients to b² < threshold", to_b2_text),
+    Column("to_b2", "Gradients (or evaluations, by axis) to b² < threshold", to_b2_text),
     _W1,
     Column("sliced_w1", "sliced W₁ (noise)", _error("sliced_w1")),
     Column("ksd", "KSD (noise)", _error("ksd")),
@@ -257,11 +271,16 @@ FIT_COLUMNS = (
 
 
 def compact_columns(comparison: Mapping[str, Any]) -> tuple[Column, ...]:
-    """Where room is short: with the errors, if some sampler is ranked on nothing else."""
-    if not any(summary["approximate"] for summary in comparison["summaries"]):
-        return COMPACT
-    fitted = any(summary["variational"] for summary in comparison["summaries"])
-    return (*COMPACT, _B2, _W1, *((_KHAT,) if fitted else ()), _RANK)
+    """Where room is short: with the errors, if some sampler is ranked on nothing else, and with the axes, if
+    some sampler takes other evaluations than gradients."""
+    summaries = comparison["summaries"]
+    approximate = any(summary["approximate"] for summary in summaries)
+    fitted = any(summary["variational"] for summary in summaries)
+    other = any(
+        summary["axis"] not in (None, "gradient") for summary in summaries if not summary["approximate"]
+    )
+    errors = (_B2, _W1, *((_KHAT,) if fitted else ()), _RANK) if approximate else ()
+    return (*COMPACT, *(_AXES if other else ()), *errors)
 
 
 def estimate_rows(rows: Sequence[Row]) -> list[Row]:

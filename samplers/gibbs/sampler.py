@@ -51,6 +51,11 @@ class Gibbs:
     weights: tuple[float, ...] | None = None
     execution: Execution = "auto"
 
+    @property
+    def uses_blocks(self) -> bool:
+        """Whether exact conditionals of the target are asked for."""
+        return self.exact and self.updates is None
+
     def __post_init__(self) -> None:
         if self.scan not in SCANS:
             raise ValueError(f"scan={self.scan!r}: give one of {', '.join(SCANS)}")

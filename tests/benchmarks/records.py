@@ -34,6 +34,7 @@ def make_record(
             "warmup": _cost(20000, gradient_free),
             "sampling": _cost(80000, gradient_free),
             "per_chain": {"warmup": [5000] * 4, "sampling": [20000] * 4},
+            "spent": {"warmup": 20000, "sampling": 80000},
             "executed": {
                 "gradients": 0 if gradient_free else 100000,
                 "densities": 100000 if gradient_free else 0,
@@ -192,7 +193,7 @@ def _cost(evaluations: int, gradient_free: bool) -> dict[str, int]:
         "gradients": gradients,
         "densities": evaluations if gradient_free else 0,
         "datum_gradients": 0,
-        "conditional_draws": evaluations if gradient_free else 0,
+        "conditional_draws": 0,
         "communications": 0,
     }
 
@@ -217,7 +218,7 @@ def _distances(size: float, times: float) -> dict[str, Any]:
     }
 
 
-def _efficiency(ess: float, gradient_free: bool, approximate: bool) -> dict[str, dict[str, float | None]]:
+def _efficiency(ess: float, gradient_free: bool, approximate: bool) -> dict[str, Any]:
     least = {
         "ess_bulk": ess,
         "ess_tail": 0.8 * ess,
@@ -229,8 +230,11 @@ def _efficiency(ess: float, gradient_free: bool, approximate: bool) -> dict[str,
         "ess_tail_per_gradient": None if gradient_free else 0.8 * ess / 80000,
         "ess_bulk_per_second": ess / 3.2,
         "ess_bulk_per_density": ess / 80000 if gradient_free else None,
+        "ess_bulk_per_evaluation": ess / 80000,
+        "ess_bulk_per_evaluation_with_warmup": ess / 100000,
     }
-    return {
+    axis = {"axis": "density" if gradient_free else "gradient"}
+    return axis | {
         name: dict.fromkeys(("min", "median"))
         if value is None or (approximate and "_per_" in name)
         else {"min": value, "median": 1.5 * value}

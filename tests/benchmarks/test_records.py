@@ -112,6 +112,36 @@ class Approximate:
     approximate: ClassVar[bool] = True
 
 
+@pytest.mark.parametrize(
+    ("kinds", "axis"),
+    [
+        ({"gradients": 3}, "gradient"),
+        ({"densities": 5}, "density"),
+        ({"conditional_draws": 2}, "conditional draw"),
+        ({"densities": 5, "conditional_draws": 2}, "evaluation"),
+        ({"gradients": 3, "conditional_draws": 2}, "evaluation"),
+    ],
+)
+def test_a_row_stands_on_what_its_sampling_costs(run, reference, kinds, axis):
+    """Warmup takes gradients in every case, and nothing per gradient may become infinite."""
+    each = np.ones_like(run.sampling.gradients)
+    sampling = run.sampling._replace(gradients=0 * each) if "gradients" not in kinds else run.sampling
+    sampling = sampling._replace(**{kind: n * each for kind, n in kinds.items()})
+    found = make_record(CELL, dataclasses.replace(run, sampling=sampling), reference)
+    efficiency, ess = found["efficiency"], found["efficiency"]["ess_bulk"]["min"]
+    assert efficiency["axis"] == axis
+    for metric in ("ess_bulk_per_gradient", "ess_bulk_per_gradient_with_warmup", "ess_tail_per_gradient"):
+        assert (efficiency[metric]["min"] is not None) == (axis == "gradient")
+    densities = kinds.get("densities")
+    per_density = None if densities is None else pytest.approx(ess / (densities * each.sum()))
+    assert efficiency["ess_bulk_per_density"]["min"] == per_density
+    counted = sum(kinds.values()) * each.sum()
+    assert efficiency["ess_bulk_per_evaluation"]["min"] == pytest.approx(ess / counted)
+    warmup = np.sum(run.warmup.gradients)
+    assert efficiency["ess_bulk_per_evaluation_with_warmup"]["min"] == pytest.approx(ess / (counted + warmup))
+    assert found["cost"]["spent"] == {"warmup": warmup, "sampling": counted}
+
+
 def test_gradients_of_rows_count_for_their_share(run, record, reference, monkeypatch):
     """The same run, had it evaluated 8 rows of 100 wherever it evaluated a gradient."""
 
@@ -142,7 +172,7 @@ def test_gradients_of_rows_count_for_their_share(run, record, reference, monkeyp
     assert found["error_curve"]["gradients"] == pytest.approx(share * gradients)
     assert found["error_curve"]["b2_mean"] == record["error_curve"]["b2_mean"]
     rates = {name: values for name, values in found["efficiency"].items() if "_per_" in name}
-    assert len(rates) == 6
+    assert len(rates) == 8
     assert all(set(values.values()) == {None} for values in rates.values())
     assert found["efficiency"]["ess_bulk"] == record["efficiency"]["ess_bulk"]
     for same in ("status", "diagnostics", "bias", "distances", "parameters"):

@@ -291,7 +291,7 @@ def test_a_difference_between_executed_and_counted_is_pointed_out(tmp_path):
     differing["cost"]["executed"]["gradients"] = 131072
     cells = _cells(write_report([differing], tmp_path)["html"])
     assert 'class="differs"' in cells
-    assert "executed 131,072 gradients, the algorithm counts 100,000" in cells
+    assert "executed 131,072 gradients and 0 densities, the algorithm counts 100,000 and 0" in cells
 
 
 def _cells(path: Path) -> str:
@@ -348,7 +348,7 @@ def test_the_page_reports_no_error(opened):
 def test_every_chart_is_drawn(opened):
     document, _, _ = opened
     names = re.findall(r'data-chart="chart-(\w+)"', document)
-    assert names == ["efficiency", "density", "error", "ratio"]
+    assert names == ["efficiency", "evaluation", "error", "ratio"]
     pictures = [
         ET.fromstring(svg) for svg in re.findall(r"<svg[^>]*class=\"marks\".*?</svg>", document, re.S)
     ]
@@ -358,7 +358,7 @@ def test_every_chart_is_drawn(opened):
         groups = [node for node in picture.iter() if kind in node.get("class", "")]
         marks = [path for group in groups for path in group.iter() if path.get("d")]
         # On each of two posteriors three samplers take gradients and one does not.
-        assert len(marks) >= {"efficiency": 6, "density": 2, "error": 16, "ratio": 4}[name], name
+        assert len(marks) >= {"efficiency": 6, "evaluation": 8, "error": 16, "ratio": 4}[name], name
         assert all("NaN" not in path.get("d", "") for path in marks)
 
 
