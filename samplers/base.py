@@ -94,6 +94,9 @@ class Timing(NamedTuple):
     sampling: float
 
 
+_OTHERS = ("densities", "conditional_draws")
+
+
 @dataclass(frozen=True)
 class Run:
     """Everything that a report needs about one run of a sampler on a target."""
@@ -151,6 +154,7 @@ class Run:
             "acceptance_rate": self.info.acceptance,
             "diverging": self.info.divergent,
             "n_gradients": self.info.cost.gradients,
+            **{f"n_{kind}": found for kind in _OTHERS if np.any(found := getattr(self.info.cost, kind))},
             **self.info.extra,
         }
         tree = from_dict(

@@ -175,6 +175,7 @@ def _print_shown(facts: Shown) -> None:
     dim = f"{UNKNOWN} (the model cannot be built: {facts.reason})" if facts.dim is None else str(facts.dim)
     lines = {
         "Dimension": f"{dim}{'' if facts.dim is None else ' unconstrained'}",
+        "Exact blocks": ", ".join(facts.conditionals),
         "Program": str(facts.program or "in no layer"),
         "Layers": _origin(facts.sources),
         "Keywords": ", ".join(facts.keywords),

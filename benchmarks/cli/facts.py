@@ -121,6 +121,8 @@ class Shown:
     """Why the model cannot be built, empty where it can."""
     variables: tuple[Variable, ...]
     parameters: tuple[Parameter, ...]
+    conditionals: tuple[str, ...]
+    """Blocks that Gibbs samplers draw exactly for the model of that name."""
     reference: Reference | None
     no_reference: str
     """Why there is no reference, empty where there is one."""
@@ -201,9 +203,10 @@ def shown(database: PosteriorDatabase, posterior: Posterior, bridgestan: str) ->
     except (DatabaseError, StanDataError, StanProgramError) as error:
         reason = one_line(str(error))
     try:
-        variables = data_variables(posterior.data())
+        data = posterior.data()
+        variables, conditionals = data_variables(data), exact_blocks(posterior.model.name, data)
     except DatabaseError:
-        variables = ()  # `reason` says so, for the model needs them too
+        variables, conditionals = (), ()  # `reason` says so, for the model needs them too
     sources = sources_of(posterior, layers)
     return Shown(
         name=posterior.name,
@@ -216,6 +219,7 @@ def shown(database: PosteriorDatabase, posterior: Posterior, bridgestan: str) ->
         reason=reason,
         variables=variables,
         parameters=() if model is None else parameters_of(model, reference),
+        conditionals=conditionals,
         reference=None if reference is None else summarize(reference, model),
         no_reference=no_reference,
         references=_unique(posterior.references, posterior.model.references, posterior.data_info.references),
@@ -223,6 +227,16 @@ def shown(database: PosteriorDatabase, posterior: Posterior, bridgestan: str) ->
         sources=sources,
         layers=layers,
     )
+
+
+def exact_blocks(model: str, data: Mapping[str, Any]) -> tuple[str, ...]:
+    """The blocks with exact conditionals of the model known under a name.
+
+    Whether the program is that model is tested where it is run.
+    """
+    from ...models.conditionals import KNOWN
+
+    return tuple(KNOWN[model](dict(data)).blocks.conditionals) if model in KNOWN else ()
 
 
 def data_variables(data: Mapping[str, Any]) -> tuple[Variable, ...]:

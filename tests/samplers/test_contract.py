@@ -17,9 +17,12 @@ from essper.samplers import (
     DelayedRejectionHMC,
     FlowVI,
     FullRankVI,
+    Gibbs,
+    HMCUpdate,
     LowRankVI,
     MeanFieldVI,
     Run,
+    SliceUpdate,
     TrajectoryLength,
     WindowedAdaptation,
 )
@@ -248,6 +251,47 @@ def test_precision_can_change_between_runs(change_precision):
 def test_doublings_that_make_no_sense():
     with pytest.raises(ValueError, match="max_num_doublings=0"):
         NUTS(max_num_doublings=0)
+
+
+GIBBS = {
+    "slice": (Gibbs(), 3 * 120),
+    "metropolis, reversed": (Gibbs(generic="metropolis", scan="reversed"), 2),
+    "hmc": (Gibbs(generic="hmc"), 9),
+    "random scan": (Gibbs(scan="random"), 3 * 120),
+    "two updates, permuted": (
+        Gibbs(updates=(HMCUpdate((0, 1)), SliceUpdate((2,))), scan="random-permutation"),
+        9 + 120,
+    ),
+}
+"""With the evaluations that a sweep can cost."""
+
+
+@pytest.mark.parametrize("name", GIBBS)
+def test_gibbs(name, monkeypatch):
+    (sampler, one_sweep), target = GIBBS[name], rejecting_posterior()
+    run = sampler.run(jax.random.key(0), target, BUDGET, chains=CHAINS)
+    check_shapes(run)
+    assert run.executed is not None
+    for kind in ("gradients", "densities"):
+        total = np.sum(getattr(run.warmup, kind) + getattr(run.sampling, kind))
+        assert getattr(run.executed, kind) == total
+    assert run.executed.failed > 0
+    assert np.isfinite(run.draws).all()
+    warmup, sampling = run.evaluations(run.warmup), run.evaluations(run.sampling)
+    assert (warmup < 0.2 * BUDGET.gradients + one_sweep + FIRST_STEP_SIZE).all()
+    assert BUDGET.gradients <= (warmup + sampling).max() < BUDGET.gradients + one_sweep
+    of_draws = run.evaluations(run.info.cost)
+    assert of_draws.max() <= one_sweep
+    assert (of_draws.sum(axis=1) <= sampling).all()
+    assert (of_draws.sum(axis=1) == sampling).any()
+    stats = run.to_datatree()["sample_stats"]
+    assert ("n_densities" in stats) == (name != "hmc")
+    monkeypatch.setenv("ESSPER_THREADS", "1")
+    again = sampler.run(jax.random.key(0), target, BUDGET, chains=CHAINS)
+    assert again.draws.tobytes() == run.draws.tobytes()
+    more = sampler.run(jax.random.key(0), target, BUDGET, chains=CHAINS + 1)
+    n = min(run.draws.shape[1], more.draws.shape[1])
+    np.testing.assert_array_equal(more.draws[:CHAINS, :n], run.draws[:, :n])
 
 
 FITTING = Fitting(samples=2, learning_rates=(0.03, 0.3), window=10, patience=2, halvings=3, draws=60)
