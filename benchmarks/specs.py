@@ -36,6 +36,7 @@ from ..samplers import (
     Gibbs,
     LowRankVI,
     MeanFieldVI,
+    NumPyroHMCGibbs,
     PreconditionedSGLD,
 )
 
@@ -47,6 +48,7 @@ SAMPLERS: dict[str, type] = {
     "adrhmc": AbandoningDelayedRejectionHMC,
     "mala": MALA,
     "gibbs": Gibbs,
+    "numpyro-hmcgibbs": NumPyroHMCGibbs,
     "sgld": SGLD,
     "sgld-cv": ControlVariateSGLD,
     "psgld": PreconditionedSGLD,

@@ -18,6 +18,7 @@ from .funnel import funnel as funnel
 from .gaussian import correlated_gaussian as correlated_gaussian
 from .gaussian import ill_conditioned_gaussian as ill_conditioned_gaussian
 from .gaussian import standard_gaussian as standard_gaussian
+from .gaussian_field import GaussianField as GaussianField
 from .hierarchy import Hierarchy as Hierarchy
 from .hierarchy import HierarchyError as HierarchyError
 from .mixture import gaussian_mixture as gaussian_mixture

@@ -23,7 +23,7 @@ from numpyro.infer import init_to_uniform
 from numpyro.infer.util import constrain_fn, potential_energy
 from numpyro.primitives import _PYRO_STACK, Messenger, plate
 
-_ONE_AT_A_TIME = threading.RLock()
+ONE_AT_A_TIME = threading.RLock()
 """numpyro has one stack of handlers for all threads, and chains may be compiled in several."""
 
 # -- which rows, which sites ----------------------------------------------------------------------
@@ -153,7 +153,7 @@ class NumpyroModel:
 
     def constrained(self, theta: Array) -> Array:
         """``f[dim] -> f[n_params]``"""
-        with _ONE_AT_A_TIME:
+        with ONE_AT_A_TIME:
             values = constrain_fn(_Rows(self.model), self.args, self.kwargs, self.unpacked(theta))
         return jnp.concatenate([jnp.ravel(values[latent.name]) for latent in self.latents])
 
@@ -176,12 +176,12 @@ class NumpyroModel:
                 sites = run.get_trace(*self.args, **self.kwargs)
                 return {name: sites[name]["value"] for name, value in found.items() if value is None}
 
-            with _ONE_AT_A_TIME:
+            with ONE_AT_A_TIME:
                 found |= jax.jit(computed)()
         return {name: np.asarray(value) for name, value in found.items()}
 
     def _evaluate(self, model: _Rows, args: Any, kwargs: Any, theta: Array) -> Array:
-        with _ONE_AT_A_TIME:
+        with ONE_AT_A_TIME:
             return jnp.asarray(-potential_energy(model, args, kwargs, self.unpacked(theta)), theta.dtype)
 
 
@@ -229,7 +229,7 @@ def read_model(model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[st
         plates.update((name, _with_sites(name, entered, sites)) for name, entered in whole.plates.items())
         fixed.extend(name for name, site in found.items() if site["type"] in ("param", "mutable"))
 
-    with _ONE_AT_A_TIME:
+    with ONE_AT_A_TIME:
         jax.eval_shape(read)  # shapes and supports are all that is read: nothing need be computed
         if fixed:
             found = trace(started).get_trace(*args, **kwargs)

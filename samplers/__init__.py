@@ -23,10 +23,13 @@ from .gibbs import Gibbs as Gibbs
 from .gibbs import HMCUpdate as HMCUpdate
 from .gibbs import MetropolisUpdate as MetropolisUpdate
 from .gibbs import SliceUpdate as SliceUpdate
+from .gibbs_diffusion import GibbsDiffusion as GibbsDiffusion
 from .hmc import HMC as HMC
 from .integrators import TrajectoryLength as TrajectoryLength
 from .mala import MALA as MALA
 from .peers.blackjax import NUTS as NUTS
+from .peers.numpyro import NumPyroDiscreteHMCGibbs as NumPyroDiscreteHMCGibbs
+from .peers.numpyro import NumPyroHMCGibbs as NumPyroHMCGibbs
 from .preconditioned_sgld import PreconditionedSGLD as PreconditionedSGLD
 from .sghmc import SGHMC as SGHMC
 from .sgld import SGLD as SGLD

@@ -200,14 +200,14 @@ def _wanted(groups: list[Group], warmup: Cost, budget: int) -> int:
     """How many draws to ask of every chain next; 0 when the budget of one is spent."""
     costs = [
         _Spent(int(group.spent.max()), (int(group.spent.max()) - start) / max(int(group.drawn), 1))
-        for group, start in zip(groups, _by_group(warmup.gradients, groups), strict=True)
+        for group, start in zip(groups, _by_group(work(warmup), groups), strict=True)
     ]
     if max(cost.spent for cost in costs) >= budget:
         return 0
     if not groups[0].drawn:
         return PILOT
     if not any(cost.per_draw for cost in costs):
-        raise ValueError("a step of this kernel costs no gradient: a budget of gradients would never end")
+        raise ValueError("a step of this kernel costs no evaluation: a budget would never end")
     affordable = min(
         min(CAUTION * (budget - cost.spent), budget / CHUNKS) / max(cost.per_draw, 1e-9) for cost in costs
     )
