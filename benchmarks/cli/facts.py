@@ -236,7 +236,10 @@ def exact_blocks(model: str, data: Mapping[str, Any]) -> tuple[str, ...]:
     """
     from ...models.conditionals import KNOWN
 
-    return tuple(KNOWN[model](dict(data)).blocks.conditionals) if model in KNOWN else ()
+    try:
+        return tuple(KNOWN[model](dict(data)).blocks.conditionals)
+    except KeyError:  # another model, or the same name with other data
+        return ()
 
 
 def data_variables(data: Mapping[str, Any]) -> tuple[Variable, ...]:

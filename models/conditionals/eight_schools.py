@@ -26,13 +26,12 @@ def centered(data: dict[str, Any]) -> KnownModel:
 
     def schools(key: Array, block: Array, x: Array, extra: Extra) -> tuple[Array, Extra]:
         mu, tau = x[n], jnp.exp(x[n + 1])
-        theta = _normal(key, y / sigma**2 + mu / tau**2, 1 / sigma**2 + 1 / tau**2)
-        return x.at[:n].set(theta), extra
+        ratio = (tau / sigma) ** 2
+        return x.at[:n].set(_normal(key, ratio * y + mu, 1 + ratio, tau)), extra
 
     def mean(key: Array, block: Array, x: Array, extra: Extra) -> tuple[Array, Extra]:
         tau = jnp.exp(x[n + 1])
-        mu = _normal(key, x[:n].sum() / tau**2, n / tau**2 + 1 / MU_SCALE**2)
-        return x.at[n].set(mu), extra
+        return x.at[n].set(_normal(key, x[:n].sum(), n + (tau / MU_SCALE) ** 2, tau)), extra
 
     def log_density(x: Array) -> Array:
         theta, mu, log_tau = x[:n], x[n], x[n + 1]
@@ -68,10 +67,10 @@ def noncentered(data: dict[str, Any]) -> KnownModel:
     return KnownModel(Blocks(conditionals, left=(n + 1,)), log_density)
 
 
-def _normal(key: Array, weighted: Array, precision: Array) -> Array:
-    """N(weighted / precision, 1 / precision)."""
+def _normal(key: Array, weighted: Array, precision: Array, scale: Array | float = 1.0) -> Array:
+    """N(weighted / precision, scale² / precision): the precision times scale² stays finite for tiny τ."""
     z = jax.random.normal(key, jnp.shape(weighted))
-    return weighted / precision + z / jnp.sqrt(precision)
+    return weighted / precision + scale * z / jnp.sqrt(precision)
 
 
 def _prior(mu: Array, log_tau: Array) -> Array:

@@ -12,11 +12,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.scipy.special import logit
 from jax.scipy.stats import norm
 
 from ..conditional import Blocks, Conditional
 from .base import Extra, KnownModel
+from .odds import logit_beta
 from .truncated import truncated_normal
 
 PRIOR_MEANS = (3.0, 10.0)
@@ -26,10 +26,9 @@ def hmm_example(data: dict[str, Any]) -> KnownModel:
     y, centers = jnp.asarray(data["y"], float), jnp.asarray(PRIOR_MEANS)
 
     def read(u: Array) -> tuple[Array, Array]:
-        """Transition matrix and means."""
-        stay = jax.nn.sigmoid(ROW * u[:2])
-        low = jnp.exp(u[2])
-        return jnp.stack([stay, 1 - stay], axis=1), jnp.stack([low, low + jnp.exp(u[3])])
+        """Logarithms of the transition matrix, and the means."""
+        odds, low = ROW * u[:2], jnp.exp(u[2])
+        return jax.nn.log_sigmoid(jnp.stack([odds, -odds], axis=1)), jnp.stack([low, low + jnp.exp(u[3])])
 
     def filtered(u: Array) -> Array:
         """log p(s_t, y_1 … y_t), ``f[t, 2]``."""
@@ -37,7 +36,7 @@ def hmm_example(data: dict[str, Any]) -> KnownModel:
         fit = norm.logpdf(y[:, None], mu, 1.0)
 
         def forward(before: Array, now: Array) -> tuple[Array, Array]:
-            after = jax.nn.logsumexp(before[:, None] + jnp.log(transition), axis=0) + now
+            after = jax.nn.logsumexp(before[:, None] + transition, axis=0) + now
             return after, after
 
         first = fit[0]
@@ -51,7 +50,7 @@ def hmm_example(data: dict[str, Any]) -> KnownModel:
 
         def backward(after: Array, now: tuple[Array, Array]) -> tuple[Array, Array]:
             own, weights = now
-            state = jax.random.categorical(own, weights + jnp.log(transition[:, after]))
+            state = jax.random.categorical(own, weights + transition[:, after])
             return state, state
 
         _, before = lax.scan(backward, last, (keys[:-1], alpha[:-1]), reverse=True)
@@ -61,8 +60,7 @@ def hmm_example(data: dict[str, Any]) -> KnownModel:
         s = extra["states"]
         here = s[:-1] == block
         to_first, to_second = jnp.sum(here & (s[1:] == 0)), jnp.sum(here & (s[1:] == 1))
-        stay = jax.random.beta(key, 1.0 + to_first, 1.0 + to_second)
-        return u.at[block].set(logit(stay) / ROW), extra
+        return u.at[block].set(logit_beta(key, 1.0 + to_first, 1.0 + to_second) / ROW), extra
 
     def mean(key: Array, block: Array, u: Array, extra: Extra) -> tuple[Array, Extra]:
         _, mu = read(u)

@@ -11,12 +11,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.scipy.special import logit
 from jax.scipy.stats import norm
 
 from ..conditional import Blocks, Conditional
 from .base import Extra, KnownModel
-from .log_concave import log_concave
+from .odds import logit_beta
+from .scales import HalfNormal, log_scale
 from .truncated import truncated_normal
 
 MU_SCALE, SIGMA_SCALE, CONCENTRATION = 2.0, 2.0, 5.0
@@ -25,14 +25,14 @@ MU_SCALE, SIGMA_SCALE, CONCENTRATION = 2.0, 2.0, 5.0
 def low_dim_gauss_mix(data: dict[str, Any]) -> KnownModel:
     y = jnp.asarray(data["y"], float)
 
-    def read(u: Array) -> tuple[Array, Array, Array]:
-        mu = jnp.stack([u[0], u[0] + jnp.exp(u[1])])
-        return mu, jnp.exp(u[2:4]), jax.nn.sigmoid(u[4])
+    def read(u: Array) -> tuple[Array, Array]:
+        """Means and scales."""
+        return jnp.stack([u[0], u[0] + jnp.exp(u[1])]), jnp.exp(u[2:4])
 
     def parts(u: Array) -> Array:
         """log θ_k N(y_i; μ_k, σ_k²), ``f[n, 2]``."""
-        mu, sigma, theta = read(u)
-        weights = jnp.log(jnp.stack([theta, 1 - theta]))
+        mu, sigma = read(u)
+        weights = jax.nn.log_sigmoid(jnp.stack([u[4], -u[4]]))
         return weights + norm.logpdf(y[:, None], mu, sigma)
 
     def labels(key: Array, block: Array, u: Array, extra: Extra) -> tuple[Array, Extra]:
@@ -40,27 +40,26 @@ def low_dim_gauss_mix(data: dict[str, Any]) -> KnownModel:
 
     def weight(key: Array, block: Array, u: Array, extra: Extra) -> tuple[Array, Extra]:
         upper = extra["labels"].sum()
-        a, b = CONCENTRATION + len(y) - upper, CONCENTRATION + upper
-        return u.at[4].set(logit(jax.random.beta(key, a, b))), extra
+        return u.at[4].set(logit_beta(key, CONCENTRATION + len(y) - upper, CONCENTRATION + upper)), extra
 
     def mean(key: Array, block: Array, u: Array, extra: Extra) -> tuple[Array, Extra]:
-        mu, sigma, _ = read(u)
+        mu, sigma = read(u)
         mine = extra["labels"] == block
-        precision = mine.sum() / sigma[block] ** 2 + 1 / MU_SCALE**2
-        center = jnp.sum(jnp.where(mine, y, 0.0)) / sigma[block] ** 2 / precision
+        precision = mine.sum() + (sigma[block] / MU_SCALE) ** 2  # times σ²: finite where σ is tiny
+        center = jnp.sum(jnp.where(mine, y, 0.0)) / precision
         low = jnp.where(block == 0, -jnp.inf, mu[0])
         high = jnp.where(block == 0, mu[1], jnp.inf)
-        mu = mu.at[block].set(truncated_normal(key, center, 1 / jnp.sqrt(precision), low, high))
+        mu = mu.at[block].set(truncated_normal(key, center, sigma[block] / jnp.sqrt(precision), low, high))
         return u.at[0].set(mu[0]).at[1].set(jnp.log(mu[1] - mu[0])), extra
 
     def scale(key: Array, block: Array, u: Array, extra: Extra) -> tuple[Array, Extra]:
-        mu, _, _ = read(u)
+        mu, _ = read(u)
         mine = extra["labels"] == block
         squares = jnp.sum(jnp.where(mine, (y - mu[block]) ** 2, 0.0))
-        return u.at[2 + block].set(_log_scale(key, mine.sum(), squares)), extra
+        return u.at[2 + block].set(log_scale(key, mine.sum(), squares, HalfNormal(SIGMA_SCALE))), extra
 
     def log_density(u: Array) -> Array:
-        mu, sigma, _ = read(u)
+        mu, sigma = read(u)
         prior = -0.5 * jnp.sum((mu / MU_SCALE) ** 2) - 0.5 * jnp.sum((sigma / SIGMA_SCALE) ** 2)
         balance = CONCENTRATION * (jax.nn.log_sigmoid(u[4]) + jax.nn.log_sigmoid(-u[4]))
         return jax.nn.logsumexp(parts(u), axis=1).sum() + prior + balance + u[1] + u[2] + u[3]
@@ -73,18 +72,3 @@ def low_dim_gauss_mix(data: dict[str, Any]) -> KnownModel:
     }
     start = lambda key, u: labels(key, jnp.int32(0), u, {})[1]  # noqa: E731
     return KnownModel(Blocks(conditionals, start=start), log_density)
-
-
-def _log_scale(key: Array, n: Array, squares: Array) -> Array:
-    """t = log σ given n observations: (1 − n) t − S exp(−2t)/2 − exp(2t)/(2 scale²) is concave."""
-
-    def log_density(t: Array) -> Array:
-        return (1 - n) * t - 0.5 * squares * jnp.exp(-2 * t) - 0.5 * jnp.exp(2 * t) / SIGMA_SCALE**2
-
-    # The stationary point in exp(2t), a quadratic equation; the root without cancellation.
-    half = 0.5 * SIGMA_SCALE**2 * (1 - n)
-    root = jnp.sqrt(half**2 + SIGMA_SCALE**2 * squares)
-    square = jnp.where(half > 0, half + root, SIGMA_SCALE**2 * squares / (root - half))
-    mode = 0.5 * jnp.log(square)
-    curvature = 2 * squares * jnp.exp(-2 * mode) + 2 * jnp.exp(2 * mode) / SIGMA_SCALE**2
-    return log_concave(key, log_density, mode, 1 / jnp.sqrt(curvature))
