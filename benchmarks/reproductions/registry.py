@@ -12,6 +12,7 @@ from .drghmc_multiscale import DRGHMC_MULTISCALE
 from .drhmc_funnel import DRHMC_FUNNEL
 from .framework import Reproduction
 from .fsgld import FSGLD
+from .gibbs_diffusion import GIBBS_DIFFUSION
 from .gibbs_mixing import GIBBS_MIXING
 from .path_gradients import PATH_GRADIENTS
 from .sgld_bias import SGLD_BIAS
@@ -33,5 +34,6 @@ REPRODUCTIONS: dict[str, Reproduction] = {
         AVI_TIME_SERIES,
         AVI_HMM,
         GIBBS_MIXING,
+        GIBBS_DIFFUSION,
     )
 }
