@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import jax
+import numpy as np
 from jax import Array
 
 from ...models.conditional import nothing
@@ -80,7 +81,7 @@ class Gibbs:
         """As `driver.run_kernel`; budget in evaluations of any kind."""
         bound = self.bound(target)
         run = run_kernel(bound, key, target, budget, chains=chains, progress=progress)
-        return replace(run, sampler=self, tuning={})
+        return replace(run, sampler=self, tuning={}, warnings=(*run.warnings, *_never_moved(run)))
 
     def bound(self, target: Target) -> BoundGibbs:
         """The kernel sampler for one target.
@@ -88,9 +89,11 @@ class Gibbs:
         Raises
         ------
         ValueError
-            If there are not as many weights as blocks.
+            If there are not as many weights as blocks, or an update names coordinates that are not there.
         """
         updates, start = self._updates(target)
+        for update in updates:
+            _check_coordinates(update, target)
         blocks = sum(update.size for update in updates)
         if self.weights is not None and len(self.weights) != blocks:
             raise ValueError(
@@ -133,6 +136,28 @@ class BoundGibbs:
     def kernel(self, density: Density, tuning: Tuning) -> Kernel:
         """A sweep a step."""
         return gibbs_kernel(density, self.updates, self.scan, self.weights, self.start)
+
+
+def _check_coordinates(update: Update, target: Target) -> None:
+    chosen = getattr(update, "coordinates", None)
+    if chosen is None:
+        return
+    name, dim = type(update).__name__, target.dim
+    if not chosen or len(set(chosen)) != len(chosen):
+        raise ValueError(f"{name}(coordinates={chosen}): give one or more coordinates, each once")
+    if outside := [coordinate for coordinate in chosen if not 0 <= coordinate < dim]:
+        raise ValueError(
+            f"{name}(coordinates={chosen}): {target.name} has the unconstrained coordinates 0 … {dim - 1},"
+            f" not {', '.join(map(str, outside))}"
+        )
+
+
+def _never_moved(run: Run) -> tuple[str, ...]:
+    """A warning of coordinates that no update has changed, in any chain."""
+    still = np.flatnonzero((np.ptp(run.draws, axis=1) == 0).all(axis=0)).tolist()
+    if not still or run.draws.shape[1] < 2:
+        return ()
+    return (f"the coordinates {', '.join(map(str, still))} never moved: does an update draw them?",)
 
 
 def _execution(asked: Execution) -> Execution:

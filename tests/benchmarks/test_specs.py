@@ -103,6 +103,8 @@ def test_options_of_nested_configurations_reach_them():
         ("hmc[target_acceptance=2]", r"sampler hmc: target_acceptance=2.0: give a value in \(0, 1\)"),
         ("hmc[integration_time=inf]", "integration_time='inf' is no finite number"),
         ("drhmc[reduction=nan]", "reduction='nan' is no finite number"),
+        ("gibbs[updates=slice]", "sampler gibbs: updates cannot be written here; give it in Python"),
+        ("gibbs[scan=weighted]", "sampler gibbs: weights are needed by scan='weighted'"),
     ],
 )
 def test_errors_say_what_there_is(text, message):
@@ -119,6 +121,8 @@ def test_several_values_of_one_option_stand_between_slashes():
     assert from_config("fvi", stored) == spec
     assert hash(from_config("fvi", stored).sampler) == hash(spec.sampler)  # programs are kept by sampler
     assert parse_spec("fvi[learning_rates=0.05]").sampler.fitting.learning_rates == (0.05,)
+    weighted = parse_spec("gibbs[scan=weighted,weights=1/2]")
+    assert from_config("gibbs", json.loads(json.dumps(weighted.config))) == weighted
     given = parse_spec("avi[learning_rates=0.003/0.01/0.03/0.1/0.3,width=16]")
     assert given.label == "avi"
     for text, message in (
