@@ -208,7 +208,7 @@ def _efficiency(run: Run, figures: metrics.Efficiency, *, rated: bool) -> dict[s
     axis = axis_of(run)
     sampling = float(np.sum(run.equivalents(run.sampling))) if axis == "gradient" else 0.0
     total = sampling and sampling + float(np.sum(run.equivalents(run.warmup)))
-    densities = 0.0 if np.any(run.sampling.gradients) else float(np.sum(run.sampling.densities))
+    densities = float(np.sum(run.sampling.densities)) if axis == "density" else 0.0
     evaluations = float(np.sum(run.evaluations(run.sampling)))
     all_evaluations = evaluations + float(np.sum(run.evaluations(run.warmup)))
 

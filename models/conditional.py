@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import jax
+import jax.numpy as jnp
 from jax import Array
 
 
@@ -29,6 +31,10 @@ class Conditional:
     size: int = 1
     draws: int = 1
 
+    def __post_init__(self) -> None:
+        if self.size < 1 or self.draws < 1:
+            raise ValueError(f"size={self.size}, draws={self.draws}: give 1 or more")
+
 
 @dataclass(frozen=True)
 class Blocks:
@@ -43,3 +49,22 @@ class Blocks:
     """Coordinates that have no exact conditional."""
     start: Callable[[Array, Array], dict[str, Array]] = field(default=nothing)
     """``(key, position f[dim]) -> extra``: labels, hidden states, by name."""
+
+    def check(self, name: str, dim: int) -> None:
+        """Refuse conditionals that do not return what they are given, of the same shapes and types.
+
+        Raises
+        ------
+        ValueError
+            Naming the conditional of the target ``name``.
+        """
+        key, position = jax.random.key(0), jnp.zeros(dim)
+        given = position, self.start(key, position)
+        wanted = jax.eval_shape(lambda: given)
+        for which, conditional in self.conditionals.items():
+            found = jax.eval_shape(conditional.draw, key, jnp.int32(0), *given)
+            if found != wanted:
+                raise ValueError(
+                    f"the conditional {which!r} of {name} has to return (position, extra) as it is given"
+                    f" them, {wanted}, but returns {found}; what is in extra is made by Blocks(start=…)"
+                )

@@ -5,7 +5,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..comparison import Comparison, comparison_to_dict
-from .table import Column, Row, compact_columns, fit_notes, interval, table_rows
+from .table import Column, Row, axis_notes, compact_columns, fit_notes, interval, table_rows
 
 _STYLES = {
     "ok": "green",
@@ -20,13 +20,14 @@ _SHORT = {
     "ratio": "ratio to\nbaseline",
     "divergences": "div.",
     "evaluation": "ESS/1000\nevaluations",
+    "others": "other evaluations\nwarmup + sampling",
     "gradients": "gradients\nwarmup + sampling",
     "b2": "b² of x\nat the end",
     "w1": "largest W₁\n(noise)",
     "error_rank": "rank on\nerror",
 }
 _LEAVING = (
-    *("gradients", "divergences", "sampling", "rhat", "z"),
+    *("gradients", "others", "divergences", "sampling", "rhat", "z"),
     *("rank", "ratio", "b2", "error_rank", "khat", "w1", "evaluation", "axis"),
 )
 """Columns that are given up, in this order, where the terminal is too narrow."""
@@ -76,7 +77,11 @@ def console_table(comparison: Comparison, width: int = 160) -> Group:
             styles = {"status": _STYLES[row["status"]]}
             dim = "" if row["status"] == "ok" or row["approximate"] else "dim"
             table.add_row(*(Text(column.cell(row), style=styles.get(column.key, dim)) for column in columns))
-        parts += [table, *(Text(note, style="yellow") for note in fit_notes(mine)), Text("")]
+        parts += [
+            table,
+            *(Text(note, style="yellow") for note in (*axis_notes(mine), *fit_notes(mine))),
+            Text(""),
+        ]
     for overall in shown["overall"]:
         if overall["metric"] == shown["rank_metric"] and overall["posteriors"]:
             total = len(overall["posteriors"]) + len(overall["excluded"])

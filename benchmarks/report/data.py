@@ -13,7 +13,7 @@ _PLAIN = (
     ("posterior", "name of the posterior"),
     ("label", "the sampler's label, with the settings that vary in this comparison"),
     ("sampler", "the sampler's label alone"),
-    ("budget", "gradients per chain, warmup and sampling together"),
+    ("budget", "gradients (or evaluations, by axis) per chain, warmup and sampling together"),
     ("chains", "number of chains"),
     ("backend", "what evaluated the density: bridgestan or jax"),
     ("precision", "of the density's arithmetic"),

@@ -18,7 +18,7 @@ METRICS = {
     "ess_square_per_gradient": "ESS of x² per gradient of the sampling phase",
     "ess_tail_per_gradient": "tail ESS per gradient of the sampling phase",
     "ess_bulk_per_second": "bulk ESS per second of the sampling phase",
-    "ess_bulk_per_density": "bulk ESS per evaluation of the density, where sampling takes no gradients",
+    "ess_bulk_per_density": "bulk ESS per evaluation of the density, where sampling takes nothing else",
     "ess_bulk_per_evaluation": "bulk ESS per gradient, density or conditional draw of the sampling phase",
     "ess_bulk_per_evaluation_with_warmup": "the same over warmup and sampling",
 }
@@ -46,7 +46,7 @@ ERRORS = {
 _DEFINITIONS = (
     (
         "Cell and group",
-        "A cell is one run: sampler configuration, posterior, seed, budget (gradients per chain, "
+        "A cell is one run: sampler configuration, posterior, seed, budget (evaluations per chain, "
         "warmup included), chains, backend, precision, platform, source of the Stan model. A group is the "
         "cells that differ in nothing but the seed. Seeds are the replicates of every interval.",
     ),

@@ -104,7 +104,7 @@ def overall_rows(comparison: Mapping[str, Any]) -> list[tuple[str, str, str, str
     ]
 
 
-OVERALL_TITLES = ("Sampler", "Ratio over posteriors", "Both ok on", "Not counted")
+OVERALL_TITLES = ("Sampler", "Ratio over posteriors", "Counted on", "Not counted")
 
 
 def render_markdown(comparison: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> str:

@@ -228,7 +228,7 @@ COLUMNS = (
     Column("acceptance", "Acceptance", lambda row: number(row["acceptance"])),
     Column("seeds", "Seeds", lambda row: str(len(row["seeds"]))),
 )
-_AXES = tuple(column for column in COLUMNS if column.key in ("axis", "evaluation"))
+_AXES = tuple(column for column in COLUMNS if column.key in ("axis", "evaluation", "others"))
 COMPACT = tuple(column for column in COLUMNS if column.compact)
 _NAMES = tuple(column for column in COLUMNS if column.key in ("sampler", "status"))
 _SAMPLER = _NAMES[:1]
@@ -291,6 +291,15 @@ def estimate_rows(rows: Sequence[Row]) -> list[Row]:
 def fit_rows(rows: Sequence[Row]) -> list[Row]:
     """The groups of variational fits."""
     return [row for row in rows if row["variational"]]
+
+
+def axis_notes(rows: Sequence[Row]) -> list[str]:
+    """Why groups that are ok have no rank on efficiency, a line a group."""
+    return [
+        f"{row['label']}: {row['reason']}"
+        for row in rows
+        if row["status"] == "ok" and not row["approximate"] and row["reason"]
+    ]
 
 
 def fit_notes(rows: Sequence[Row]) -> list[str]:

@@ -48,6 +48,12 @@ class HMCUpdate:
     num_integration_steps: int = 8
     target_acceptance: float = 0.8
 
+    def __post_init__(self) -> None:
+        if self.num_integration_steps < 1:
+            raise ValueError(f"num_integration_steps={self.num_integration_steps}: give at least 1")
+        if not 0 < self.target_acceptance < 1:
+            raise ValueError(f"target_acceptance={self.target_acceptance}: give a value in (0, 1)")
+
     @property
     def size(self) -> int:
         return 1

@@ -48,6 +48,10 @@ class MetropolisUpdate:
     coordinates: tuple[int, ...] | None = None
     target_acceptance: float | None = None
 
+    def __post_init__(self) -> None:
+        if self.target_acceptance is not None and not 0 < self.target_acceptance < 1:
+            raise ValueError(f"target_acceptance={self.target_acceptance}: give a value in (0, 1), or None")
+
     @property
     def size(self) -> int:
         return 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -65,9 +66,18 @@ class Gibbs:
         if not 0 <= self.warmup < 1:
             raise ValueError(f"warmup={self.warmup}: give a value from 0 to below 1")
         if (self.scan == "weighted") != (self.weights is not None):
-            raise ValueError("weights are needed by scan='weighted', and by no other")
-        if self.weights is not None and not all(weight > 0 for weight in self.weights):
+            raise ValueError(
+                "weights are needed by scan='weighted', one a block, and by no other scan: of three blocks"
+                " scan=weighted,weights=1/2/1"
+            )
+        if self.weights is not None and not all(0 < weight < math.inf for weight in self.weights):
             raise ValueError(f"weights={self.weights}: give positive numbers, or a block is never updated")
+        if self.updates is None:
+            return
+        if not isinstance(self.updates, tuple) or not self.updates:
+            raise ValueError(f"updates={self.updates!r}: give a tuple of one or more updates")
+        if self.generic != "slice" or not self.exact:
+            raise ValueError("updates are given: generic and exact, which choose updates, mean nothing then")
 
     def run(
         self,
@@ -81,7 +91,7 @@ class Gibbs:
         """As `driver.run_kernel`; budget in evaluations of any kind."""
         bound = self.bound(target)
         run = run_kernel(bound, key, target, budget, chains=chains, progress=progress)
-        return replace(run, sampler=self, tuning={}, warnings=(*run.warnings, *_never_moved(run)))
+        return replace(run, sampler=self, tuning={}, warnings=(*run.warnings, *_warnings(run)))
 
     def bound(self, target: Target) -> BoundGibbs:
         """The kernel sampler for one target.
@@ -108,6 +118,7 @@ class Gibbs:
         if self.updates is not None:
             return self.updates, nothing if target.blocks is None else target.blocks.start
         if self.exact and target.blocks is not None:
+            target.blocks.check(target.name, target.dim)
             exact = tuple(Exact(found) for found in target.blocks.conditionals.values())
             left = target.blocks.left
             return (*exact, *([self._generic(left)] if left else [])), target.blocks.start
@@ -143,8 +154,8 @@ def _check_coordinates(update: Update, target: Target) -> None:
     if chosen is None:
         return
     name, dim = type(update).__name__, target.dim
-    if not chosen or len(set(chosen)) != len(chosen):
-        raise ValueError(f"{name}(coordinates={chosen}): give one or more coordinates, each once")
+    if not isinstance(chosen, tuple) or not chosen or len(set(chosen)) != len(chosen):
+        raise ValueError(f"{name}(coordinates={chosen}): give a tuple of one or more coordinates, each once")
     if outside := [coordinate for coordinate in chosen if not 0 <= coordinate < dim]:
         raise ValueError(
             f"{name}(coordinates={chosen}): {target.name} has the unconstrained coordinates 0 … {dim - 1},"
@@ -152,12 +163,19 @@ def _check_coordinates(update: Update, target: Target) -> None:
         )
 
 
-def _never_moved(run: Run) -> tuple[str, ...]:
-    """A warning of coordinates that no update has changed, in any chain."""
-    still = np.flatnonzero((np.ptp(run.draws, axis=1) == 0).all(axis=0)).tolist()
-    if not still or run.draws.shape[1] < 2:
-        return ()
-    return (f"the coordinates {', '.join(map(str, still))} never moved: does an update draw them?",)
+def _warnings(run: Run) -> tuple[str, ...]:
+    """Of coordinates that no update has changed, in any chain, and of draws that are no numbers."""
+    moved = (run.draws != run.draws[:, :1]).any(axis=(0, 1)) | (run.draws.shape[1] < 2)
+    bad = ~np.isfinite(run.draws).all(axis=(0, 1))
+    texts = {
+        "never moved: does an update draw them?": ~moved & ~bad,
+        "have draws that are not finite: what does their conditional return?": bad,
+    }
+    return tuple(
+        f"the coordinates {', '.join(map(str, np.flatnonzero(which)))} {text}"
+        for text, which in texts.items()
+        if which.any()
+    )
 
 
 def _execution(asked: Execution) -> Execution:

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from functools import cache
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +19,15 @@ from essper.models.conditionals.truncated import truncated_normal
 from essper.posteriordb_adapter import PosteriorDatabase
 from jax.scipy.stats import norm
 from scipy import stats
+from scipy.special import logsumexp, softmax
+from stan_to_jax.compiling import FAST_TO_COMPILE
+
+compiled = partial(jax.jit, compiler_options=FAST_TO_COMPILE)
 
 N = 10_000
+KEYS = jax.random.split(jax.random.key(2), N)
+TOGETHER = 100
+"""Chains that one call of a model's program draws; small, because it also takes long series of sweeps."""
 LEAST = 1e-4
 """p-values below this fail."""
 
@@ -38,23 +45,45 @@ def data_of(model):
 
 
 @cache
+def program(model):
+    """``(data of keys, number of the conditional, block, positions, extra) -> (positions, extra)``: draws of
+    any conditional of the model, for ``TOGETHER`` chains."""
+    conditionals = known_model(model).blocks.conditionals.values()
+
+    def draw(key, number, block, position, extra):
+        draws = [conditional.draw for conditional in conditionals]
+        return jax.lax.switch(number, draws, jax.random.wrap_key_data(key), block, position, extra)
+
+    return compiled(jax.vmap(draw, in_axes=(0, None, None, 0, 0)))
+
+
+@cache
+def known_model(model):
+    return KNOWN[model](data_of(model))
+
+
+def sweeps(model, positions, n):
+    """Positions and extra variables of ``TOGETHER`` chains after ``n`` systematic scans."""
+    blocks = known_model(model).blocks
+    key = jax.random.key(1)
+    shapes = jax.eval_shape(jax.vmap(blocks.start, in_axes=(None, 0)), key, positions)
+    # The first conditional draws all of it, given the position alone.
+    extra = jax.tree.map(lambda leaf: jnp.full(leaf.shape, -1, leaf.dtype), shapes)
+    keys = np.asarray(jax.random.key_data(jax.random.split(key, (n, 10, TOGETHER))))
+    for scan in keys:
+        own = iter(scan)
+        for number, conditional in enumerate(blocks.conditionals.values()):
+            for block in range(conditional.size):
+                positions, extra = program(model)(next(own), number, block, positions, extra)
+    return positions, extra
+
+
+@cache
 def case(model):
     """The model on its data, and a point where a few sweeps have led, with its extra variables."""
-    known = KNOWN[model](data_of(model))
-    key, dim = jax.random.key(1), DIMENSIONS[model]
-    position = 0.5 * jax.random.normal(key, (dim,))
-    extra = known.blocks.start(key, position)
-
-    def sweep(i, now):
-        position, extra = now
-        for number, conditional in enumerate(known.blocks.conditionals.values()):
-            for block in range(conditional.size):
-                own = jax.random.fold_in(key, 100 * i + 10 * number + block)
-                position, extra = conditional.draw(own, jnp.int32(block), position, extra)
-        return position, extra
-
-    position, extra = jax.jit(lambda now: jax.lax.fori_loop(0, 20, sweep, now))((position, extra))
-    return known, position, extra
+    begun = 0.5 * jax.random.normal(jax.random.key(1), (DIMENSIONS[model],))
+    position, extra = sweeps(model, jnp.tile(begun, (TOGETHER, 1)), 5)
+    return known_model(model), position[0], {name: value[0] for name, value in extra.items()}
 
 
 DIMENSIONS = {
@@ -69,27 +98,35 @@ DIMENSIONS = {
     "low_dim_gauss_mix": 5,
     "hmm_example": 4,
 }
-REGRESSIONS = ("blr", "kidscore_momiq", "kidscore_interaction", "earn_height", "logmesquite_logvas", "nes")
+REGRESSIONS = ("blr", "kidscore_momiq", "nes")
+"""One of each prior of σ."""
 
 
-def drawn(model, name, block=0, n=N):
-    """Draws at the point: positions ``f[n, dim]`` and extra variables."""
-    known, position, extra = case(model)
-    draw = known.blocks.conditionals[name].draw
-    keys = jax.random.split(jax.random.key(2), n)
-    return jax.jit(jax.vmap(lambda key: draw(key, jnp.int32(block), position, extra)))(keys)
+def drawn(model, name, block=0, position=None, extra=None):
+    """``N`` draws at the point, or at another: positions ``f[n, dim]`` and extra variables."""
+    known, usual, labels = case(model)
+    number = list(known.blocks.conditionals).index(name)
+    given = (usual if position is None else position, labels if extra is None else extra)
+    many = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (TOGETHER, *leaf.shape)), given)
+    keys = np.asarray(jax.random.key_data(KEYS)).reshape(-1, TOGETHER, 2)
+    parts = [program(model)(some, number, block, *many) for some in keys]
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
 def kolmogorov_smirnov(draws, log_density):
-    """p-value against a log density that is normalized numerically, on a grid beyond the draws."""
+    """p-value against a log density, ``f[n] -> f[n]``, that is normalized numerically, on a grid beyond the
+    draws."""
     draws = np.asarray(draws)
     assert np.isfinite(draws).all()
     middle, spread = np.median(draws), np.ptp(draws)
-    grid = jnp.linspace(middle - 3 * spread, middle + 3 * spread, 20_001)
-    heights = np.asarray(jax.lax.map(log_density, grid, batch_size=1000))
+    grid = np.linspace(middle - 3 * spread, middle + 3 * spread, GRID)
+    heights = np.asarray(log_density(grid))
     density = np.where(np.isfinite(heights), np.exp(heights - np.nanmax(heights)), 0.0)
     cumulated = np.concatenate([[0.0], np.cumsum(0.5 * (density[1:] + density[:-1]))])
     return stats.kstest(draws, lambda x: np.interp(x, grid, cumulated / cumulated[-1])).pvalue
+
+
+GRID = 20_000
 
 
 # Log densities of the parameters together with labels and states.
@@ -118,14 +155,28 @@ COMPLETE = {
 }
 
 
+@cache
 def complete(model):
-    """``u -> f[]`` at the point's labels, where the model has them."""
-    known, _, extra = case(model)
-    if model not in COMPLETE:
-        return known.log_density
-    density, name = COMPLETE[model]
-    y = jnp.asarray(data_of(model)["y"], float)
-    return lambda u: density(y, u, extra[name])
+    """``(positions [n, dim], extra) -> f[n]``, the log density given labels where the model has them; n is
+    ``GRID``."""
+    if model in COMPLETE:
+        density, name = COMPLETE[model]
+        y = jnp.asarray(data_of(model)["y"], float)
+        at = lambda u, extra: density(y, u, extra[name])  # noqa: E731
+    else:
+        at = lambda u, extra: known_model(model).log_density(u)  # noqa: E731
+    return compiled(lambda us, extra: jax.lax.map(lambda u: at(u, extra), us, batch_size=500))
+
+
+def along(model, coordinate, position, extra):
+    """``f[GRID] -> f[GRID]``: the log density where one coordinate varies."""
+
+    def log_density(grid):
+        points = np.tile(position, (len(grid), 1))
+        points[:, coordinate] = grid
+        return complete(model)(points, extra)
+
+    return log_density
 
 
 @pytest.mark.parametrize("derive", [low_dim_gauss_mix, hmm_example])
@@ -136,14 +187,14 @@ def test_the_density_with_labels_sums_to_the_one_without(derive):
     known = derive({"y": y})
     labels = jnp.array(list(itertools.product((0, 1), repeat=6)))
     points = jax.random.normal(jax.random.key(0), (5, DIMENSIONS[model]))
-    summed = [jax.nn.logsumexp(jax.vmap(lambda z, u=u: density(y, u, z))(labels)) for u in points]
-    difference = np.asarray(summed) - np.asarray(jax.vmap(known.log_density)(points))
-    assert np.ptp(difference) < 1e-9
+    every = compiled(jax.vmap(lambda u: jax.vmap(lambda z: density(y, u, z))(labels)))(points)
+    whole = compiled(jax.vmap(known.log_density))(points)
+    assert np.ptp(logsumexp(every, axis=1) - np.asarray(whole)) < 1e-9
     # And what is drawn at one of them: every path with its probability.
-    probabilities = np.asarray(jax.nn.softmax(jax.vmap(lambda z: density(y, points[0], z))(labels)))
+    probabilities = softmax(every[0])
     draw = known.blocks.conditionals[name].draw
     keys = jax.random.split(jax.random.key(1), 50_000)
-    found = jax.jit(jax.vmap(lambda key: draw(key, jnp.int32(0), points[0], {})[1][name]))(keys)
+    found = compiled(jax.vmap(lambda key: draw(key, jnp.int32(0), points[0], {})[1][name]))(keys)
     counts = np.bincount(np.asarray(found) @ 2 ** np.arange(6)[::-1], minlength=64)
     often = probabilities * len(keys) > 5
     expected = np.append(probabilities[often], probabilities[~often].sum()) * len(keys)
@@ -160,18 +211,21 @@ GAUSSIAN = {
 }
 
 
+@cache
+def derivatives(model):
+    """``u -> (gradient, Hessian)`` of the log density."""
+    log_density = known_model(model).log_density
+    return compiled(lambda u: (jax.grad(log_density)(u), jax.hessian(log_density)(u)))
+
+
 @pytest.mark.parametrize(("model", "name"), [(m, name) for m in GAUSSIAN for name in GAUSSIAN[m]])
 def test_a_gaussian_conditional_has_the_moments_of_the_density(model, name):
     """The log density is quadratic in the block: its derivatives anywhere give mean and covariance."""
-    known, position, _ = case(model)
+    _, position, _ = case(model)
     chosen = GAUSSIAN[model][name]
-
-    def of_block(b):
-        return known.log_density(position.at[chosen].set(b))
-
-    here = position[chosen]
-    precision = -np.asarray(jax.hessian(of_block)(here))
-    mean = np.asarray(here) + np.linalg.solve(precision, np.asarray(jax.grad(of_block)(here)))
+    gradient, hessian = (np.asarray(value) for value in derivatives(model)(position))
+    precision = -hessian[chosen, chosen]
+    mean = np.asarray(position)[chosen] + np.linalg.solve(precision, gradient[chosen])
     draws, _ = drawn(model, name)
     others = np.delete(np.asarray(draws), chosen, axis=1)
     assert np.all(others == np.delete(np.asarray(position), chosen))
@@ -191,12 +245,11 @@ SCALAR = {
 
 @pytest.mark.parametrize(("model", "name"), [(m, name) for m in SCALAR for name in SCALAR[m]])
 def test_a_scalar_conditional_has_the_distribution_of_the_density(model, name):
-    _, position, _ = case(model)
-    density = complete(model)
+    _, position, extra = case(model)
     for block, coordinate in enumerate(SCALAR[model][name]):
         draws, _ = drawn(model, name, block)
-        p = kolmogorov_smirnov(draws[:, coordinate], lambda t, c=coordinate: density(position.at[c].set(t)))
-        assert p > LEAST
+        density = along(model, coordinate, position, extra)
+        assert kolmogorov_smirnov(draws[:, coordinate], density) > LEAST
         others = np.delete(np.asarray(draws), coordinate, axis=1)
         assert np.all(others == np.delete(np.asarray(position), coordinate))
 
@@ -204,25 +257,28 @@ def test_a_scalar_conditional_has_the_distribution_of_the_density(model, name):
 @pytest.mark.parametrize("block", [0, 1])
 @pytest.mark.parametrize("model", ["low_dim_gauss_mix", "hmm_example"])
 def test_an_ordered_mean_has_the_distribution_of_the_density(model, block):
-    _, position, _ = case(model)
-    density, positive = complete(model), model == "hmm_example"
+    _, position, extra = case(model)
+    positive = model == "hmm_example"
     at = (2, 3) if positive else (0, 1)
 
     def means(u):
-        low = jnp.exp(u[at[0]]) if positive else u[at[0]]
-        return jnp.stack([low, low + jnp.exp(u[at[1]])])
+        low = np.exp(u[..., at[0]]) if positive else u[..., at[0]]
+        return np.stack([low, low + np.exp(u[..., at[1]])], axis=-1)
 
-    held = means(position)
+    held = means(np.asarray(position))
 
-    def log_density(m):
-        mu = held.at[block].set(m)
-        gap = jnp.log(mu[1] - mu[0])
-        first = jnp.log(mu[0]) if positive else mu[0]
-        jacobian = gap + (first if positive else 0.0)
-        return density(position.at[at[0]].set(first).at[at[1]].set(gap)) - jacobian
+    def log_density(grid):
+        mu = np.tile(held, (len(grid), 1))
+        mu[:, block] = grid
+        with np.errstate(invalid="ignore", divide="ignore"):
+            gap = np.log(mu[:, 1] - mu[:, 0])
+            first = np.log(mu[:, 0]) if positive else mu[:, 0]
+        points = np.tile(position, (len(grid), 1))
+        points[:, at[0]], points[:, at[1]] = first, gap
+        return complete(model)(points, extra) - gap - (first if positive else 0.0)
 
     draws, _ = drawn(model, "mu", block)
-    found = jax.vmap(means)(draws)
+    found = means(draws)
     assert np.allclose(found[:, 1 - block], held[1 - block], rtol=1e-12)
     assert kolmogorov_smirnov(found[:, block], log_density) > LEAST
 
@@ -230,12 +286,10 @@ def test_an_ordered_mean_has_the_distribution_of_the_density(model, block):
 def test_labels_have_their_probabilities():
     _, position, extra = case("low_dim_gauss_mix")
     y = jnp.asarray(data_of("low_dim_gauss_mix")["y"], float)
-    either = [
-        jax.vmap(lambda i, k=k: mixture_with_labels(y, position, extra["labels"].at[i].set(k)))(
-            jnp.arange(len(y))
-        )
-        for k in (0, 1)
-    ]
+    own = compiled(
+        jax.vmap(lambda i, k: mixture_with_labels(y, position, extra["labels"].at[i].set(k)), (0, None))
+    )
+    either = [own(jnp.arange(len(y)), k) for k in (0, 1)]
     upper = np.asarray(jax.nn.sigmoid(either[1] - either[0]))
     labels = np.asarray(drawn("low_dim_gauss_mix", "labels")[1]["labels"])
     assert max_z(labels.mean(0), upper) < 5
@@ -244,7 +298,7 @@ def test_labels_have_their_probabilities():
 def test_states_have_their_probabilities_and_those_of_their_moves():
     """Forward and backward recursions of the probabilities themselves, scaled at every step; with means so
     near to one another that states are uncertain."""
-    known, position, _ = case("hmm_example")
+    _, position, _ = case("hmm_example")
     position = position.at[3].set(0.3)
     y = np.asarray(data_of("hmm_example")["y"])
     stay = 1 / (1 + np.exp(-(2**0.5) * np.asarray(position[:2])))
@@ -262,9 +316,7 @@ def test_states_have_their_probabilities_and_those_of_their_moves():
     upper = (forward * backward)[:, 1] / (forward * backward).sum(1)
     pairs = forward[:-1, :, None] * rows * (fit * backward)[1:, None, :]
     pairs /= pairs.sum((1, 2), keepdims=True)
-    draw = known.blocks.conditionals["states"].draw
-    keys = jax.random.split(jax.random.key(2), N)
-    states = np.asarray(jax.jit(jax.vmap(lambda k: draw(k, jnp.int32(0), position, {})[1]["states"]))(keys))
+    states = drawn("hmm_example", "states", position=position)[1]["states"]
     assert max_z(states.mean(0), upper) < 5
     assert max_z(((states[:, :-1] == 0) & (states[:, 1:] == 1)).mean(0), pairs[:, 0, 1]) < 5
 
@@ -278,7 +330,37 @@ def max_z(frequencies, probabilities):
     return np.abs((frequencies - probabilities)[~rare] / error[~rare]).max()
 
 
-# The draws that conditionals are made of.
+# The draws that conditionals are made of: one program each, at every argument.
+
+TRUNCATED = compiled(jax.vmap(truncated_normal, in_axes=(0, None, None, None, None)))
+BETA = compiled(jax.vmap(logit_beta, in_axes=(0, None, None)))
+LOG_CONCAVE = {
+    "normal": lambda x: -0.5 * x**2,
+    "gumbel": lambda x: x - jnp.exp(x),
+    "walls": lambda x: -jnp.cosh(5 * x),
+    "quartic": lambda x: -(x**4),
+}
+
+
+@partial(compiled, static_argnums=0)
+def log_scales(prior, keys, n, squares, *scale):
+    return jax.vmap(lambda key: log_scale(key, n, squares, prior(*scale)))(keys)
+
+
+@partial(compiled, static_argnums=0)
+def log_scale_density(prior, t, n, squares, *scale):
+    heights = jax.vmap(prior(*scale).log_density)(jnp.exp(t))
+    return (1 - n) * t - 0.5 * squares * jnp.exp(-2 * t) + heights
+
+
+def either_density(number):
+    return lambda x: jax.lax.switch(number, list(LOG_CONCAVE.values()), x)
+
+
+@compiled
+def log_concaves(number, keys, mode, length):
+    return jax.vmap(lambda key: log_concave(key, either_density(number), mode, length))(keys)
+
 
 BOUNDS = [
     (-np.inf, np.inf), (-np.inf, 0.3), (-0.3, np.inf), (-1, 1), (1, 3), (0.2, 0.7), (-0.6, 0.3),
@@ -290,9 +372,7 @@ BOUNDS = [
 @pytest.mark.parametrize(("low", "high"), BOUNDS)
 def test_a_truncated_normal(low, high):
     """Against its density at distances from the end nearer to the center: exp(−|end| d − d²/2)."""
-    args = [jnp.asarray(value, float) for value in (0.0, 1.0, low, high)]
-    keys = jax.random.split(jax.random.key(0), N)
-    x = np.asarray(jax.jit(jax.vmap(lambda key: truncated_normal(key, *args)))(keys))
+    x = np.asarray(TRUNCATED(KEYS, 0.0, 1.0, float(low), float(high)))
     assert np.all((x > low) & (x < high))
     if low < 0 < high and high - low > 1e-3:
         assert stats.kstest(x, stats.truncnorm(low, high).cdf).pvalue > LEAST
@@ -312,7 +392,7 @@ def test_a_truncated_normal(low, high):
 
 
 @pytest.mark.parametrize(
-    "prior", [Flat(), HalfNormal(2.0), HalfNormal(1e-3), HalfCauchy(2.5), HalfCauchy(1e-3)]
+    "prior", [(Flat,), (HalfNormal, 2.0), (HalfNormal, 1e-3), (HalfCauchy, 2.5), (HalfCauchy, 1e-3)]
 )
 @pytest.mark.parametrize(
     ("n", "squares"),
@@ -320,42 +400,31 @@ def test_a_truncated_normal(low, high):
 )
 def test_a_log_scale(prior, n, squares):
     """Also where the prior stands against the data, and without observations."""
-    if prior == Flat() and n < 2:
+    if prior == (Flat,) and n < 2:
         pytest.skip("improper")
-    keys = jax.random.split(jax.random.key(0), N)
-    s = jnp.asarray(squares)
-    draws = jax.jit(jax.vmap(lambda key: log_scale(key, n, s, prior)))(keys)
-
-    def log_density(t):
-        return (1 - n) * t - 0.5 * s * jnp.exp(-2 * t) + prior.log_density(jnp.exp(t))
-
+    kind, *scale = prior
+    draws = log_scales(kind, KEYS, n, squares, *scale)
+    log_density = lambda t: log_scale_density(kind, t, n, squares, *scale)  # noqa: E731
     assert kolmogorov_smirnov(draws, log_density) > LEAST
 
 
 @pytest.mark.parametrize("length", [1e-3, 0.1, 1.0, 30.0, 1e4])
-@pytest.mark.parametrize(
-    "log_density",
-    [lambda x: -0.5 * x**2, lambda x: x - jnp.exp(x), lambda x: -jnp.cosh(5 * x), lambda x: -(x**4)],
-    ids=["normal", "gumbel", "walls", "quartic"],
-)
-def test_a_log_concave_density_whatever_the_length(log_density, length):
-    keys = jax.random.split(jax.random.key(0), N)
-    draw = jax.jit(jax.vmap(lambda key: log_concave(key, log_density, jnp.zeros(()), jnp.asarray(length))))
-    assert kolmogorov_smirnov(draw(keys), log_density) > LEAST
+@pytest.mark.parametrize("name", LOG_CONCAVE)
+def test_a_log_concave_density_whatever_the_length(name, length):
+    draws = log_concaves(list(LOG_CONCAVE).index(name), KEYS, 0.0, length)
+    assert kolmogorov_smirnov(draws, LOG_CONCAVE[name]) > LEAST
 
 
 def test_what_has_no_log_concave_density_is_no_number_and_ends():
-    nan = jnp.asarray(jnp.nan)
-    assert jnp.isnan(log_concave(jax.random.key(0), lambda x: -(x**2), nan, jnp.ones(())))
-    assert jnp.isnan(log_scale(jax.random.key(0), 5, nan, HalfNormal(1.0)))
-    assert jnp.isnan(log_scale(jax.random.key(0), 1, jnp.zeros(()), Flat()))
-    assert jnp.isnan(truncated_normal(jax.random.key(0), nan, jnp.ones(()), jnp.zeros(()), jnp.ones(())))
+    assert np.isnan(log_concaves(0, KEYS, np.nan, 1.0)).all()
+    assert np.isnan(log_scales(HalfNormal, KEYS, 5, np.nan, 1.0)).all()
+    assert np.isnan(log_scales(Flat, KEYS, 1, 0.0)).all()
+    assert np.isnan(TRUNCATED(KEYS, np.nan, 1.0, 0.0, 1.0)).all()
 
 
 @pytest.mark.parametrize(("a", "b"), [(1.0, 1.0), (1.0, 200.0), (300.0, 1.0), (5.5, 0.2)])
 def test_a_logit_of_a_beta_variable(a, b):
-    keys = jax.random.split(jax.random.key(0), N)
-    draws = jax.vmap(lambda key: logit_beta(key, a, b))(keys)
+    draws = BETA(KEYS, a, b)
     log_density = lambda t: a * jax.nn.log_sigmoid(t) + b * jax.nn.log_sigmoid(-t)  # noqa: E731
     assert kolmogorov_smirnov(draws, log_density) > LEAST
 
@@ -375,44 +444,29 @@ AWKWARD = {
 @pytest.mark.parametrize("model", AWKWARD)
 def test_awkward_starts_are_left(model):
     """Scales of e^±300, components and states without a single observation, means that coincide."""
-    known, usual, _ = case(model)
-    key = jax.random.key(0)
-
-    def sweep(i, now):
-        position, extra = now
-        for number, conditional in enumerate(known.blocks.conditionals.values()):
-            for block in range(conditional.size):
-                own = jax.random.fold_in(key, 100 * i + 10 * number + block)
-                position, extra = conditional.draw(own, jnp.int32(block), position, extra)
-        return position, extra
-
-    run = jax.jit(lambda now: jax.lax.fori_loop(0, 50, sweep, now))
-    for change in AWKWARD[model]:
-        start = usual
+    _, usual, _ = case(model)
+    starts = np.tile(usual, (TOGETHER, 1))
+    for number, change in enumerate(AWKWARD[model]):
         for coordinate, value in change.items():
-            start = start.at[coordinate].set(value)
-        position, extra = run(sweep(99, (start, known.blocks.start(key, start))))
-        assert np.isfinite(position).all()
-        for name, found in extra.items():
-            assert set(np.unique(found)) == {0, 1}, name
+            starts[number :: len(AWKWARD[model]), coordinate] = value
+    position, extra = sweeps(model, jnp.asarray(starts), 50)
+    assert np.isfinite(position).all()
+    for name, found in extra.items():
+        assert np.all((found == 0) | (found == 1))
+        assert np.all(np.ptp(found, axis=1) == 1), name
 
 
 @pytest.mark.parametrize(("model", "name"), [("low_dim_gauss_mix", "labels"), ("hmm_example", "states")])
 @pytest.mark.parametrize("all_in", [0, 1])
 def test_empty_components_have_their_prior(model, name, all_in):
     """All observations in one component: the other's conditionals are still those of the density."""
-    known, position, extra = case(model)
+    _, position, extra = case(model)
     extra = {name: jnp.full_like(extra[name], all_in)}
-    y = jnp.asarray(data_of(model)["y"], float)
-    density, _ = COMPLETE[model]
     coordinates = {"sigma": (2, 3), "theta": (4,)} if name == "labels" else {"theta": (0, 1)}
-    keys = jax.random.split(jax.random.key(3), N)
     for conditional, places in coordinates.items():
-        draw = known.blocks.conditionals[conditional].draw
         for block, c in enumerate(places):
-            run = jax.jit(jax.vmap(lambda key, d=draw, b=block: d(key, jnp.int32(b), position, extra)[0]))
-            along = lambda t, c=c: density(y, position.at[c].set(t), extra[name])  # noqa: E731
-            assert kolmogorov_smirnov(run(keys)[:, c], along) > LEAST
+            draws, _ = drawn(model, conditional, block, extra=extra)
+            assert kolmogorov_smirnov(draws[:, c], along(model, c, position, extra)) > LEAST
 
 
 # Programs and the conditionals under their names.

@@ -1,5 +1,8 @@
 """The field and its noise: spectra, exact draws and log densities against dense linear algebra."""
 
+from functools import cache, partial
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +10,9 @@ import pytest
 from essper.models.gaussian_field import GaussianField
 from jax.test_util import check_grads
 from scipy import stats
+from stan_to_jax.compiling import FAST_TO_COMPILE
+
+compiled = partial(jax.jit, compiler_options=FAST_TO_COMPILE)
 
 FIELD, SMALL = GaussianField(), GaussianField(side=4)
 
@@ -14,7 +20,22 @@ FIELD, SMALL = GaussianField(), GaussianField(side=4)
 def matrix_of(field):
     """The transform's matrix, from its action on single pixels."""
     pixels = np.eye(field.side**2).reshape(-1, field.side, field.side)
-    return np.asarray(jax.vmap(field.transform)(pixels)).reshape(len(pixels), -1)
+    return np.asarray(transform_of(field)(pixels)).reshape(len(pixels), -1)
+
+
+@cache
+def transform_of(field):
+    return compiled(jax.vmap(field.transform))
+
+
+@cache
+def simulator(field):
+    return compiled(field.simulate)
+
+
+def simulated(field, seed):
+    """Data."""
+    return simulator(field)(jax.random.key(seed)).y
 
 
 @pytest.mark.parametrize("side", [4, 5])
@@ -49,12 +70,14 @@ def test_spectra(phi):
 
 
 def test_simulations_have_the_spectra_that_they_are_said_to_have():
-    found = jax.jit(jax.vmap(FIELD.simulate))(jax.random.split(jax.random.key(0), 4000))
+    found = compiled(jax.vmap(FIELD.simulate))(jax.random.split(jax.random.key(0), 4000))
     assert stats.kstest(found.phi, "uniform", (-1, 2)).pvalue > 1e-3
     assert stats.kstest(found.sigma, "uniform", (0.04, 0.26)).pvalue > 1e-3
-    field = jax.vmap(FIELD.transform)(found.x) / np.sqrt(FIELD.prior_spectrum)
-    noise = jax.vmap(FIELD.transform)(found.y - found.x) / found.sigma[:, None, None]
-    noise = noise / jnp.sqrt(jax.vmap(FIELD.noise_spectrum)(found.phi))
+    transform = transform_of(FIELD)
+    field = np.asarray(transform(found.x)) / np.sqrt(FIELD.prior_spectrum)
+    noise = np.asarray(transform(np.asarray(found.y) - np.asarray(found.x)))
+    noise = noise / np.asarray(found.sigma)[:, None, None]
+    noise = noise / np.sqrt(compiled(jax.vmap(FIELD.noise_spectrum))(found.phi))
     for white in (field, noise):
         ratio = np.sum(np.square(white), axis=0)
         assert stats.kstest(ratio.ravel(), "chi2", (4000,)).pvalue > 1e-3
@@ -64,7 +87,7 @@ def test_simulations_have_the_spectra_that_they_are_said_to_have():
 def test_wiener_draws_are_the_conditional_distribution():
     """Mean and covariance from the joint Gaussian's, by dense algebra; draws against both."""
     phi, sigma = jnp.asarray(0.5), jnp.asarray(0.2)
-    y = SMALL.simulate(jax.random.key(1)).y
+    y = simulated(SMALL, 1)
     hartley = matrix_of(SMALL)
     prior = hartley @ np.diag(SMALL.prior_spectrum.ravel()) @ hartley
     noise = 0.04 * hartley @ np.diag(np.asarray(SMALL.noise_spectrum(phi)).ravel()) @ hartley
@@ -73,7 +96,8 @@ def test_wiener_draws_are_the_conditional_distribution():
     assert np.allclose(SMALL.wiener_mean(y, phi, sigma).ravel(), mean)
     assert np.allclose(hartley @ np.diag(SMALL.wiener_variance(phi, sigma).ravel()) @ hartley, covariance)
     keys = jax.random.split(jax.random.key(2), 20_000)
-    draws = np.asarray(jax.vmap(lambda key: SMALL.draw_wiener(key, y, phi, sigma))(keys)).reshape(20_000, -1)
+    draw = compiled(jax.vmap(lambda key: SMALL.draw_wiener(key, y, phi, sigma)))
+    draws = np.asarray(draw(keys)).reshape(20_000, -1)
     white = (draws - mean) @ np.linalg.inv(np.linalg.cholesky(covariance)).T
     assert np.abs(white.mean(0)).max() * np.sqrt(20_000) < 4.5
     assert np.abs(white.T @ white / 20_000 - np.eye(16)).max() < 0.045
@@ -82,7 +106,7 @@ def test_wiener_draws_are_the_conditional_distribution():
 @pytest.mark.parametrize("u", [(0.3, -0.5), (-2.0, 1.5)])
 def test_the_log_densities_are_those_of_multivariate_normals(u):
     """And of the logistic prior of u, with all constants."""
-    u, y = jnp.asarray(u), SMALL.simulate(jax.random.key(3)).y
+    u, y = jnp.asarray(u), simulated(SMALL, 3)
     place = 1 / (1 + np.exp(-np.asarray(u)))
     phi, sigma = -1 + 2 * place[0], 0.04 + 0.26 * place[1]
     hartley, log_jacobian = matrix_of(SMALL), np.log(place * (1 - place)).sum()
@@ -91,27 +115,28 @@ def test_the_log_densities_are_those_of_multivariate_normals(u):
         (SMALL.density_given_data(y), noise + SMALL.prior_spectrum.ravel()),
         (SMALL.density_given_noise(y), noise),
     ):
-        covariance = hartley @ np.diag(variance) @ hartley
+        covariance: Any = hartley @ np.diag(variance) @ hartley
         expected = stats.multivariate_normal.logpdf(np.asarray(y).ravel(), cov=covariance) + log_jacobian
-        assert float(density.log_density(u)) == pytest.approx(expected, rel=1e-12)
-        check_grads(density.log_density, (u,), 1, modes=["rev"])
+        log_density = compiled(density.log_density)
+        assert float(log_density(u)) == pytest.approx(expected, rel=1e-12)
+        check_grads(log_density, (u,), 1, modes=["rev"])
 
 
 def test_the_grid_is_the_target():
-    y = FIELD.simulate(jax.random.key(4)).y
+    y = simulated(FIELD, 4)
     target, grid = FIELD.target(y), FIELD.grid(y, 60)
     assert grid.probability.sum() == pytest.approx(1)
     chosen = np.array([[10, 20], [30, 35], [50, 12]])
     phi, sigma = jnp.asarray(grid.phi[chosen[:, 0]]), jnp.asarray(grid.sigma[chosen[:, 1]])
     u = FIELD.unconstrain(phi, sigma)
     assert np.allclose(target.constrain(u), np.stack([phi, sigma], -1))
-    log_p = jax.vmap(target.log_density)(u) - jax.scipy.stats.logistic.logpdf(u).sum(-1)
+    log_p = np.asarray(compiled(jax.vmap(target.log_density))(u)) - stats.logistic.logpdf(u).sum(-1)
     on_grid = np.log(grid.probability[chosen[:, 0], chosen[:, 1]])
     assert np.allclose(np.diff(log_p), np.diff(on_grid))
 
 
 def test_targets_of_different_data_are_told_apart_and_share_functions():
-    a, b = (FIELD.target(FIELD.simulate(jax.random.key(seed)).y) for seed in (0, 1))
+    a, b = (FIELD.target(simulated(FIELD, seed)) for seed in (0, 1))
     assert a.digest != b.digest
     assert jax.tree.structure(a.density) == jax.tree.structure(b.density)
 
