@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -48,26 +48,48 @@ def drift(
     E[f(x_T) − f(x_0)] = 0 however slowly it mixes. The functions are bounded, so that the standard
     error is one.
     """
+    return drifts(lambda _: kernel, [0.0], target, functions, steps=steps, n=n, seed=seed)[0]
+
+
+def drifts(
+    kernel_of: Callable[[Array], Kernel],
+    operands: Sequence[float],
+    target: Target,
+    functions: TestFunctions,
+    *,
+    steps: int,
+    n: int,
+    seed: int = 0,
+) -> list[Drift]:
+    """`drift` of ``kernel_of(operand)`` for every operand, which is traced: one compiled program for all."""
     assert target.exact is not None
     key_exact, key_steps = jax.random.split(jax.random.key(seed))
-    start = target.exact(key_exact, n)
+    start, keys = target.exact(key_exact, n), jax.random.split(key_steps, n)
 
-    def chain(arguments: tuple[Array, Array]) -> tuple[Array, Array, Array]:
-        key, position = arguments
-        key_start, key = jax.random.split(key)
-        state, _ = kernel.init(key_start, position)
-        before = functions(kernel.position(state))
+    @jax.jit
+    def run(operand: Array, keys: Array, start: Array) -> tuple[Array, Array, Array]:
+        kernel = kernel_of(operand)
 
-        def step(state, key):
-            state, info = kernel.step(key, state)
-            return state, (functions(kernel.position(state)) - before, info.acceptance)
+        def chain(arguments: tuple[Array, Array]) -> tuple[Array, Array, Array]:
+            key, position = arguments
+            key_start, key = jax.random.split(key)
+            state, _ = kernel.init(key_start, position)
+            before = functions(kernel.position(state))
 
-        _, (changes, acceptance) = jax.lax.scan(step, state, jax.random.split(key, steps))
-        return changes[0], changes[-1], jnp.mean(acceptance)
+            def step(state, key):
+                state, info = kernel.step(key, state)
+                return state, (functions(kernel.position(state)) - before, info.acceptance)
 
-    run = jax.jit(lambda *a: jax.lax.map(chain, a, batch_size=BATCH))
-    one, many, acceptance = map(np.asarray, run(jax.random.split(key_steps, n), start))
-    return Drift(z_scores(one), z_scores(many), float(acceptance.mean()))
+            _, (changes, acceptance) = jax.lax.scan(step, state, jax.random.split(key, steps))
+            return changes[0], changes[-1], jnp.mean(acceptance)
+
+        return jax.lax.map(chain, (keys, start), batch_size=BATCH)
+
+    found = []
+    for operand in operands:
+        one, many, acceptance = map(np.asarray, run(jnp.asarray(operand), keys, start))
+        found.append(Drift(z_scores(one), z_scores(many), float(acceptance.mean())))
+    return found
 
 
 def z_scores(change: np.ndarray) -> np.ndarray:
