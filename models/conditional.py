@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,10 @@ from jax import Array
 def nothing(key: Array, position: Array) -> dict[str, Array]:
     """No variables besides the target's parameters."""
     return {}
+
+
+def _described(array: Any) -> str:
+    return f"{array.dtype}{list(array.shape)}"
 
 
 @dataclass(frozen=True)
@@ -60,9 +65,10 @@ class Blocks:
         """
         key, position = jax.random.key(0), jnp.zeros(dim)
         given = position, self.start(key, position)
-        wanted = jax.eval_shape(lambda: given)
+        wanted = jax.tree.map(_described, jax.eval_shape(lambda: given))
         for which, conditional in self.conditionals.items():
-            found = jax.eval_shape(conditional.draw, key, jnp.int32(0), *given)
+            returned = jax.eval_shape(conditional.draw, key, jnp.int32(0), *given)
+            found = jax.tree.map(_described, returned)
             if found != wanted:
                 raise ValueError(
                     f"the conditional {which!r} of {name} has to return (position, extra) as it is given"
