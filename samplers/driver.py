@@ -89,8 +89,9 @@ def run_kernel(
 
         warmup_budget = int(adaptation.budget_fraction * budget.gradients)
         stop = max(int(g.spent.max()) for g in groups)
+        adapts = adaptation.adapts or warms_itself(sampler)
         for until in _phases(sampler, adaptation):
-            while any(g.adaptation.step < until and g.spent.max() < warmup_budget for g in groups):
+            while adapts and any(g.adaptation.step < until and g.spent.max() < warmup_budget for g in groups):
                 stop = min(warmup_budget, stop + max(1, budget.gradients // CHUNKS))
                 warm = (np.int64(until), np.int64(stop), np.int64(warmup_budget))
                 groups = list(pool.map(lambda g, w=warm: programs.warm(clock, density, g, *w), groups))
@@ -188,7 +189,7 @@ def _phases(sampler: KernelSampler, adaptation: WindowedAdaptation) -> tuple[int
     """The steps at which phases of warmup end, unless the budget of warmup is spent before."""
     if warms_itself(sampler):
         return (np.iinfo(np.int32).max,)
-    return (adaptation.windows.final_start, adaptation.num_warmup) if adaptation.adapts else ()
+    return adaptation.windows.final_start, adaptation.num_warmup
 
 
 class _Spent(NamedTuple):
