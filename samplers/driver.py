@@ -10,7 +10,8 @@ reports: every step's key is derived from the chain's key and the step's number.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -138,9 +139,30 @@ def run_kernel(
         executed=target.counter.read().since(before) if before and target.counter else None,
         timing=Timing(clock.compile_seconds, warmup_seconds, sampling_seconds),
         layout=layout,
-        warnings=idle_lanes(layout, np.asarray(info.cost.gradients)),
+        warnings=idle_lanes(layout, np.asarray(info.cost.gradients + info.cost.densities)),
         tuning=_found(tuning),
     )
+
+
+def run_bound(
+    sampler: Any,
+    key: Array,
+    target: Target,
+    budget: Budget,
+    *,
+    chains: int = 4,
+    progress: Progress | None = None,
+) -> Run:
+    """`run_kernel` of a sampler whose kernel is another one for every target: of ``sampler.bound(target)``.
+
+    Raises
+    ------
+    ValueError
+        As ``bound`` and `run_kernel` do.
+    """
+    bound = sampler.bound(target)
+    run = run_kernel(bound, key, target, budget, chains=chains, progress=progress)
+    return replace(run, sampler=sampler, tuning={} if warms_itself(bound) else run.tuning)
 
 
 def _found(tuning: Tuning) -> dict[str, np.ndarray]:

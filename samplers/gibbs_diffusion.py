@@ -8,7 +8,7 @@ by HMC on the noise's likelihood, which is Gaussian and diagonal in the Fourier 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
@@ -17,9 +17,9 @@ from jax import Array
 from ..models.gaussian_field import GaussianField
 from ..models.target import Density, Target, jax_density
 from .adaptation import WindowedAdaptation
-from .base import Budget, Cost, Kernel, Progress, Run
+from .base import Cost, Kernel
 from .diffusion.denoisers import Denoiser
-from .driver import run_kernel
+from .driver import run_bound
 from .gibbs import HMCUpdate, gibbs_kernel
 from .gibbs.sampler import BoundGibbs
 from .gibbs.updates import Outcome, Point, Update
@@ -61,18 +61,7 @@ class GibbsDiffusion:
         if not 0 <= self.warmup < 1:
             raise ValueError(f"warmup={self.warmup}: give a value from 0 to below 1")
 
-    def run(
-        self,
-        key: Array,
-        target: Target,
-        budget: Budget,
-        *,
-        chains: int = 4,
-        progress: Progress | None = None,
-    ) -> Run:
-        """As `driver.run_kernel`, on a target of `GaussianField.target`."""
-        run = run_kernel(self.bound(target), key, target, budget, chains=chains, progress=progress)
-        return replace(run, sampler=self, tuning={})
+    run = run_bound
 
     def bound(self, target: Target) -> BoundGibbs:
         """The kernel sampler for one target.

@@ -101,21 +101,21 @@ def density_for(layout: Layout, density: Density) -> Density:
     return replace(density, masked=None) if layout == "lockstep" else density
 
 
-def idle_lanes(layout: Layout, gradients: np.ndarray) -> tuple[str, ...]:
+def idle_lanes(layout: Layout, evaluations: np.ndarray) -> tuple[str, ...]:
     """A sentence on what lockstep chains computed in vain, where they did.
 
     Parameters
     ----------
-    gradients : of every draw, ``i[chain, draw]``; a step computes in all chains at least as often as
+    evaluations : of every draw, ``i[chain, draw]``; a step computes in all chains at least as often as
         in its costliest one, and oftener where the kernel has several loops
     """
-    if layout != "lockstep" or not gradients.sum():
+    if layout != "lockstep" or not evaluations.sum():
         return ()
-    groups = np.split(gradients, np.cumsum(group_sizes(layout, len(gradients)))[:-1])
-    executed = sum(len(group) * group.max(axis=0).sum() for group in groups) / gradients.sum()
+    groups = np.split(evaluations, np.cumsum(group_sizes(layout, len(evaluations)))[:-1])
+    executed = sum(len(group) * group.max(axis=0).sum() for group in groups) / evaluations.sum()
     if executed <= IDLE:
         return ()
     return (
         f"chains of unequal steps ran in lockstep and executed at least {executed:.2f} evaluations per "
-        "gradient reported",
+        "one reported",
     )

@@ -13,8 +13,8 @@ from typing import Any
 import jax
 
 KEPT = 100
-"""So many compiled programs does a process keep in memory. On the CPU each has up to some 250 memory mappings,
-and Linux allows a process 65 530: a comparison of all of posteriordb compiles more than that."""
+"""So many compiled programs does a process keep in memory. On the CPU each has up to some 250 memory
+mappings, and Linux allows a process 65 530: a comparison of all of posteriordb compiles more than that."""
 
 
 class Clock:

@@ -82,16 +82,14 @@ def ecdf_band(truths: int, draws: int, coverage: float = BAND) -> tuple[np.ndarr
     -------
     Lower and upper ends, ``f[draws + 1]`` each.
     """
-    levels = _levels(draws)
+    from arviz_stats.ecdf_utils import get_pointwise_confidence_band, simulate_confidence_bands
+
+    levels = _levels(draws)[:-1]  # at the last every ECDF is 1
     generator = np.random.default_rng(0)
-    counts = generator.multinomial(truths, np.full(draws + 1, 1 / (draws + 1)), size=SIMULATIONS)
-    below = np.cumsum(counts, axis=1)[:, :-1]  # the last is always all of them
-    at = levels[:-1]
-    tail = np.minimum(stats.binom.cdf(below, truths, at), stats.binom.sf(below - 1, truths, at))
-    level = float(np.quantile(2 * tail.min(axis=1), 1 - coverage))
-    low = stats.binom.ppf(level / 2, truths, levels) / truths - levels
-    high = stats.binom.isf(level / 2, truths, levels) / truths - levels
-    low[-1] = high[-1] = 0.0
+    pointwise = simulate_confidence_bands(truths, 1, levels, coverage, SIMULATIONS, generator)
+    low, high = (
+        np.append(end - levels, 0.0) for end in get_pointwise_confidence_band(pointwise, truths, levels)
+    )
     return low, high
 
 

@@ -83,7 +83,10 @@ def hmm_example(data: dict[str, Any]) -> KnownModel:
         "theta": Conditional(row, size=2),
         "mu": Conditional(mean, size=2),
     }
-    start = lambda key, u: states(key, jnp.int32(0), u, {})[1]  # noqa: E731
+
+    def start(key: Array, u: Array) -> Extra:
+        return states(key, jnp.int32(0), u, {})[1]
+
     return KnownModel(Blocks(conditionals, start=start), log_density)
 
 

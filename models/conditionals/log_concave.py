@@ -31,7 +31,10 @@ def log_concave(key: Array, log_density: Callable[[Array], Array], mode: Array, 
 
     def tangent(side: Array) -> tuple[Array, Array]:
         """How far from the mode it meets the top's level, and its slope, downhill."""
-        fall = lambda r: top - log_density(mode + side * r)  # noqa: E731
+
+        def fall(r: Array) -> Array:
+            return top - log_density(mode + side * r)
+
         r = jnp.where(usable, length, 1.0)
         r = lax.while_loop(lambda r: usable & ~(fall(r) <= MOST), lambda r: r / 2, r)
         r = lax.while_loop(lambda r: usable & (fall(r) < LEAST), lambda r: 2 * r, r)

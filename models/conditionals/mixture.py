@@ -70,5 +70,8 @@ def low_dim_gauss_mix(data: dict[str, Any]) -> KnownModel:
         "mu": Conditional(mean, size=2),
         "sigma": Conditional(scale, size=2),
     }
-    start = lambda key, u: labels(key, jnp.int32(0), u, {})[1]  # noqa: E731
+
+    def start(key: Array, u: Array) -> Extra:
+        return labels(key, jnp.int32(0), u, {})[1]
+
     return KnownModel(Blocks(conditionals, start=start), log_density)

@@ -14,7 +14,7 @@ from ...models.conditional import nothing
 from ...models.target import Density, Target
 from ..adaptation import Tuning, WindowedAdaptation
 from ..base import Budget, Kernel, Progress, Run
-from ..driver import run_kernel
+from ..driver import run_bound
 from ..layouts import Execution
 from .hamiltonian import HMCUpdate
 from .kernel import Start, gibbs_kernel
@@ -89,9 +89,8 @@ class Gibbs:
         progress: Progress | None = None,
     ) -> Run:
         """As `driver.run_kernel`; budget in evaluations of any kind."""
-        bound = self.bound(target)
-        run = run_kernel(bound, key, target, budget, chains=chains, progress=progress)
-        return replace(run, sampler=self, tuning={}, warnings=(*run.warnings, *_warnings(run)))
+        run = run_bound(self, key, target, budget, chains=chains, progress=progress)
+        return replace(run, warnings=(*run.warnings, *_warnings(run)))
 
     def bound(self, target: Target) -> BoundGibbs:
         """The kernel sampler for one target.

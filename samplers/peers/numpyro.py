@@ -33,7 +33,7 @@ from ...models.conditional import Blocks, Conditional
 from ...models.target import Density, Target
 from ..adaptation import Tuning, WindowedAdaptation
 from ..base import Budget, Kernel, Progress, Run
-from ..driver import run_kernel
+from ..driver import run_bound, run_kernel
 from ..layouts import Execution
 
 if TYPE_CHECKING:
@@ -85,28 +85,16 @@ class NumPyroHMCGibbs(Trajectories):
 
     uses_blocks: ClassVar[bool] = True
 
-    def run(
-        self,
-        key: Array,
-        target: Target,
-        budget: Budget,
-        *,
-        chains: int = 4,
-        progress: Progress | None = None,
-    ) -> Run:
-        """As `driver.run_kernel`; gradients and conditional draws count as one each.
+    run = run_bound
+
+    def bound(self, target: Target) -> BoundPeer:
+        """The kernel sampler for one target.
 
         Raises
         ------
         ValueError
-            If the target has no exact conditionals, or has them for all coordinates; and what
-            `run_kernel` raises.
+            If the target has no exact conditionals, or has them for all coordinates.
         """
-        run = run_kernel(self.bound(target), key, target, budget, chains=chains, progress=progress)
-        return replace(run, sampler=self)
-
-    def bound(self, target: Target) -> BoundPeer:
-        """The kernel sampler for one target."""
         blocks = target.blocks
         if blocks is None or not blocks.conditionals:
             raise ValueError(

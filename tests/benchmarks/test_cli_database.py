@@ -188,6 +188,11 @@ def test_show_sums_up_data_parameters_and_reference(toy):
     assert summary["in_model"] is True
 
 
+def test_show_names_what_gibbs_samplers_draw_exactly(toy):
+    assert as_json("show", "simulated_kidiq-kidscore_momiq")["conditionals"] == ["beta", "sigma"]
+    assert as_json("show", "toy-good", "--database", toy)["conditionals"] == []
+
+
 def test_show_says_what_of_the_reference_the_model_lacks(toy):
     renamed = ("other", *NAMES[1:])
     write_draws(toy, renamed, exact_draws())

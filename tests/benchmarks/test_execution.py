@@ -207,6 +207,21 @@ def test_minibatches_are_of_rows_that_the_sampler_names(rows, asked, tmp_path, m
     assert record["error"]["message"] == f"no sum over {asked} by jax"
 
 
+def test_gibbs_draws_from_the_conditionals_of_the_posterior(tmp_path):
+    posterior = PosteriorDatabase().posterior("simulated_kidiq-kidscore_momiq")
+    (cell,) = plan([posterior], [parse_spec("gibbs")], seeds=1, budget=4000, chains=4)
+    assert run_task(Task(cell, (), tmp_path)).status == "ok"
+    (record,) = load_records(tmp_path)
+    cost = record["cost"]
+    assert record["efficiency"]["axis"] == "conditional draw"
+    assert record["efficiency"]["ess_bulk_per_gradient"]["min"] is None
+    assert record["efficiency"]["ess_bulk_per_evaluation_with_warmup"]["min"] > 0.1
+    assert cost["sampling"]["conditional_draws"] == 4 * 2 * record["draws"]
+    for kind in ("gradients", "densities"):
+        assert cost["executed"][kind] == cost["warmup"][kind] + cost["sampling"][kind]
+        assert cost["sampling"][kind] == 0
+
+
 @dataclasses.dataclass(frozen=True)
 class Amortized:
     """A sampler that treats local parameters apart, of which no more than that is asked."""

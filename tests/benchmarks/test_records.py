@@ -127,7 +127,10 @@ def test_a_row_stands_on_what_its_sampling_costs(run, reference, kinds, axis):
     each = np.ones_like(run.sampling.gradients)
     sampling = run.sampling._replace(gradients=0 * each) if "gradients" not in kinds else run.sampling
     sampling = sampling._replace(**{kind: n * each for kind, n in kinds.items()})
-    found = make_record(CELL, dataclasses.replace(run, sampling=sampling), reference)
+    draws = run.draws.shape[1]
+    every = {kind: np.full(run.draws.shape[:2], kinds.get(kind, 0)) for kind in run.info.cost._fields}
+    info = run.info._replace(cost=Cost(**every))
+    found = make_record(CELL, dataclasses.replace(run, sampling=sampling, info=info), reference)
     efficiency, ess = found["efficiency"], found["efficiency"]["ess_bulk"]["min"]
     assert efficiency["axis"] == axis
     for metric in ("ess_bulk_per_gradient", "ess_bulk_per_gradient_with_warmup", "ess_tail_per_gradient"):
@@ -139,6 +142,8 @@ def test_a_row_stands_on_what_its_sampling_costs(run, reference, kinds, axis):
     warmup = np.sum(run.warmup.gradients)
     assert efficiency["ess_bulk_per_evaluation_with_warmup"]["min"] == pytest.approx(ess / (counted + warmup))
     assert found["cost"]["spent"] == {"warmup": warmup, "sampling": counted}
+    curve = found["error_curve"]["gradients"]
+    assert curve[-1] == run.warmup.gradients.mean() + draws * sum(kinds.values())
 
 
 def test_gradients_of_rows_count_for_their_share(run, record, reference, monkeypatch):

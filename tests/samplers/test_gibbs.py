@@ -101,6 +101,21 @@ def test_autocorrelation_of_a_systematic_scan():
     assert run.warnings == ()
 
 
+def test_conditional_draws_fill_the_budget():
+    """Of a sweep that declares six of them, warmup's included: no sweep is begun once it is spent."""
+    target, budget = correlated_gaussian(2, 0.5), 1000
+    assert target.blocks is not None
+    threefold = replace(target.blocks.conditionals["x"], draws=3)
+    run = Gibbs().run(
+        jax.random.key(0), replace(target, blocks=Blocks({"x": threefold})), Budget(budget), chains=2
+    )
+    assert np.all(run.sampling.conditional_draws == 6 * run.draws.shape[1])
+    assert np.all(run.info.cost.conditional_draws == 6)
+    assert np.all(run.warmup.gradients == 1)  # is the density finite at the start?
+    assert np.all(run.evaluations(run.warmup) + run.evaluations(run.sampling) == 1 + 167 * 6)
+    assert np.all(run.evaluations(run.warmup) > 0)
+
+
 def test_blocks_that_are_alike_are_not_unrolled():
     """The program of 200 single-site draws is as long as that of 4."""
 

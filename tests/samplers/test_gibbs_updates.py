@@ -225,6 +225,28 @@ def test_both_backends_give_the_same_draws(name):
     assert np.ptp(stan[0], axis=0).min() > 0
 
 
+ADAPTIVE = (SliceUpdate((0, 1)), MetropolisUpdate((0, 1)), HMCUpdate((0, 1)))
+
+
+def test_only_warmup_adapts():
+    """Every update has something that it adapts; a step leaves all of it as it is."""
+    kernel = kernel_of(standard_gaussian(2), *ADAPTIVE)
+    assert kernel.warm is not None
+
+    def swept(move):
+        state, _ = kernel.init(jax.random.key(0), jnp.full(2, 0.5))
+        own = [state.updates]
+        for i in range(2):
+            state, _ = move(jax.random.key(i), state)
+            own.append(state.updates)
+        return [[np.concatenate([np.ravel(x) for x in jax.tree.leaves(each)]) for each in of] for of in own]
+
+    first, *others = swept(jax.jit(kernel.step))
+    assert all(np.array_equal(a, b) for other in others for a, b in zip(first, other, strict=True))
+    first, *_, last = swept(jax.jit(kernel.warm))
+    assert not any(np.array_equal(a, b) for a, b in zip(first, last, strict=True))
+
+
 ONCE = {
     "two blocks": ((MetropolisUpdate((0,)), MetropolisUpdate((1, 2))), 1, 2),
     "after hmc": ((HMCUpdate(), MetropolisUpdate((0,))), 0, 1),

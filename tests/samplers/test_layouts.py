@@ -215,7 +215,7 @@ def test_lanes_that_idle():
     equal, unequal = np.full((4, 50), 7), np.array([[1, 5], [3, 5]])
     assert idle_lanes("lockstep", equal) == idle_lanes("lockstep", np.zeros((2, 3), int)) == ()
     (sentence,) = idle_lanes("lockstep", unequal)
-    assert "at least 1.14 evaluations per gradient" in sentence  # 2 · (3 + 5) / 14
+    assert "at least 1.14 evaluations per one reported" in sentence  # 2 · (3 + 5) / 14
     assert idle_lanes("masked", unequal) == idle_lanes("independent", unequal) == ()
 
 
