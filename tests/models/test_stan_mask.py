@@ -155,7 +155,7 @@ def test_active_lanes_are_split_over_threads(toy):
     target = from_stan(path, ffi="ffi")
     batch = jax.jit(jax.vmap(masked, (None, 0, 0)))
     full = jax.block_until_ready(jax.jit(jax.vmap(target.value_and_grad))(LANES))
-    controls.toy_pause(500)
+    controls.toy_pause(30_000)
     jax.block_until_ready(batch(target.density, LANES, EVERY_THIRD))  # measures what one takes
     controls.toy_most_active()
     counter(target).reset()
