@@ -24,6 +24,9 @@ def truncated_normal(key: Array, loc: Array, scale: Array, low: Array, high: Arr
     function is inverted. In others the distance d from the upper end b has the density exp(b d − d²/2): a
     truncated exponential variable, kept with probability exp(−d²/2) (Robert 1995), which is 0.6 or more on
     average however far out the interval lies and however narrow it is.
+
+    JAX's and NumPyro's invert the distribution function everywhere: of (40, ∞) every draw of the one is ∞,
+    and of the other 37.5; of (9, ∞) the former's are all ∞.
     """
     a, b, width = (low - loc) / scale, (high - loc) / scale, (high - low) / scale
     flip = a + b > 0  # of (−∞, ∞) neither
