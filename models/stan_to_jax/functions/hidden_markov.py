@@ -23,6 +23,8 @@ def _forward(log_omegas: Array, gamma: Array, rho: Array) -> Array:
     """
     np_or_jnp = namespace(log_omegas, gamma, rho)
     largest = np_or_jnp.max(log_omegas, axis=0)
+    if not is_concrete(log_omegas):
+        largest = lax.stop_gradient(largest)  # the result does not depend on it
     omegas = np_or_jnp.exp(log_omegas - largest).T  # [time, state]
 
     def step(carry: tuple[Array, Array], omega: Array) -> tuple[tuple[Array, Array], None]:

@@ -49,11 +49,23 @@ def _extreme(name: str, of_container: str, of_two: str, nothing: float) -> None:
         if 0 in x.shape and x.kind != "int":
             return Value(REAL, np.full(() if x.level is None else (x.level.size,), nothing), x.level)
         _nonempty(name, x)
-        return Value(
-            _scalar_type(x), getattr(namespace(x.data), of_container)(x.data, axis=element_axes(x)), x.level
-        )
+        return Value(_scalar_type(x), _chosen(of_container, x.data, element_axes(x)), x.level)
 
     register(name)(entry)
+
+
+def _chosen(of_container: str, x: Array, axes: tuple[int, ...]) -> Array:
+    """The first largest or smallest element, to which also the derivative belongs: that is Stan's rule.
+
+    JAX's rule looks for the elements that equal the extreme. Where a compiler evaluates an element twice and
+    rounds otherwise there is none, and the derivative is infinite.
+    """
+    if is_concrete(x):
+        return getattr(np, of_container)(x, axis=axes)
+    flat = jnp.reshape(x, (*x.shape[: x.ndim - len(axes)], -1))
+    first = getattr(jnp, f"arg{of_container}")(flat, axis=-1, keepdims=True)
+    here = jnp.arange(flat.shape[-1]) == first
+    return jnp.sum(jnp.where(here, flat, 0), axis=-1, dtype=flat.dtype)
 
 
 _extreme("max", "max", "maximum", -np.inf)
