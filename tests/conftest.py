@@ -1,6 +1,7 @@
-"""Compiled programs are shared: between the processes of a run, the command line's, and the next run."""
+"""Compiled programs: made soon, few at a time, shared by processes and with the next run."""
 
 import gc
+import os
 from pathlib import Path
 
 import jax
@@ -12,7 +13,10 @@ MAPPINGS = 20_000
 
 
 def pytest_configure(config):
-    # Half of the suite's time is compilation, and many tests need the programs of others.
+    # Most of the suite's time is compilation. Few programs run long enough for LLVM's optimizations to pay
+    # (those of `invariance.drifts` have them), and many tests need the programs of others.
+    flags = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=0 {flags}"
     jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 

@@ -13,7 +13,6 @@ import numpy as np
 from essper.models.conditional import Conditional
 from essper.models.conditionals.base import Derive
 from jax import Array
-from stan_to_jax.compiling import FAST_TO_COMPILE
 
 type Extra = dict[str, Array]
 type Data = dict[str, Any]
@@ -98,7 +97,7 @@ def _program(joint: Joint) -> Callable[[Array, int, float], Array]:
     def run(keys: Array, number: Array, amount: Array) -> Array:
         return jax.lax.map(partial(chain, number, amount), keys, batch_size=BATCH)
 
-    return jax.jit(run, compiler_options=FAST_TO_COMPILE)
+    return jax.jit(run)
 
 
 def _all_blocks(conditional: Conditional, key: Array, position: Array, extra: Extra) -> tuple[Array, Extra]:

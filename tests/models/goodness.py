@@ -1,13 +1,8 @@
 """Draws against log densities of one variable."""
 
-from functools import partial
-
 import jax
 import numpy as np
 from scipy import stats
-from stan_to_jax.compiling import FAST_TO_COMPILE
-
-compiled = partial(jax.jit, compiler_options=FAST_TO_COMPILE)
 
 N = 10_000
 KEYS = jax.random.split(jax.random.key(2), N)

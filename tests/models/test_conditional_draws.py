@@ -10,11 +10,11 @@ from essper.models.conditionals.log_concave import log_concave
 from essper.models.conditionals.odds import logit_beta
 from essper.models.conditionals.scales import Flat, HalfCauchy, HalfNormal, log_scale
 from essper.models.conditionals.truncated import truncated_normal
-from goodness import KEYS, LEAST, N, compiled, kolmogorov_smirnov
+from goodness import KEYS, LEAST, N, kolmogorov_smirnov
 from scipy import stats
 
-TRUNCATED = compiled(jax.vmap(truncated_normal, in_axes=(0, None, None, None, None)))
-BETA = compiled(jax.vmap(logit_beta, in_axes=(0, None, None)))
+TRUNCATED = jax.jit(jax.vmap(truncated_normal, in_axes=(0, None, None, None, None)))
+BETA = jax.jit(jax.vmap(logit_beta, in_axes=(0, None, None)))
 LOG_CONCAVE = {
     "normal": lambda x: -0.5 * x**2,
     "gumbel": lambda x: x - jnp.exp(x),
@@ -23,12 +23,12 @@ LOG_CONCAVE = {
 }
 
 
-@partial(compiled, static_argnums=0)
+@partial(jax.jit, static_argnums=0)
 def log_scales(prior, keys, n, squares, *scale):
     return jax.vmap(lambda key: log_scale(key, n, squares, prior(*scale)))(keys)
 
 
-@partial(compiled, static_argnums=0)
+@partial(jax.jit, static_argnums=0)
 def log_scale_density(prior, t, n, squares, *scale):
     heights = jax.vmap(prior(*scale).log_density)(jnp.exp(t))
     return (1 - n) * t - 0.5 * squares * jnp.exp(-2 * t) + heights
@@ -38,7 +38,7 @@ def either_density(number):
     return lambda x: jax.lax.switch(number, list(LOG_CONCAVE.values()), x)
 
 
-@compiled
+@jax.jit
 def log_concaves(number, keys, mode, length):
     return jax.vmap(lambda key: log_concave(key, either_density(number), mode, length))(keys)
 

@@ -13,7 +13,7 @@ from essper.models.conditionals import KNOWN, ConditionalsMismatch, blocks_for
 from essper.models.conditionals.hidden_markov import hmm_example
 from essper.models.conditionals.mixture import low_dim_gauss_mix
 from essper.posteriordb_adapter import PosteriorDatabase
-from goodness import KEYS, LEAST, N, compiled, kolmogorov_smirnov
+from goodness import KEYS, LEAST, N, kolmogorov_smirnov
 from jax.scipy.stats import norm
 from scipy import stats
 from scipy.special import logsumexp, softmax
@@ -44,7 +44,7 @@ def program(model):
         draws = [conditional.draw for conditional in conditionals]
         return jax.lax.switch(number, draws, jax.random.wrap_key_data(key), block, position, extra)
 
-    return compiled(jax.vmap(draw, in_axes=(0, None, None, 0, 0)))
+    return jax.jit(jax.vmap(draw, in_axes=(0, None, None, 0, 0)))
 
 
 @cache
@@ -140,7 +140,7 @@ def complete(model):
         density, name = COMPLETE[model]
         return density(jnp.asarray(data_of(model)["y"], float), u, extra[name])
 
-    return compiled(lambda us, extra: jax.lax.map(lambda u: at(u, extra), us, batch_size=500))
+    return jax.jit(lambda us, extra: jax.lax.map(lambda u: at(u, extra), us, batch_size=500))
 
 
 def along(model, coordinate, position, extra):
@@ -162,14 +162,14 @@ def test_the_density_with_labels_sums_to_the_one_without(derive):
     known = derive({"y": y})
     labels = jnp.array(list(itertools.product((0, 1), repeat=6)))
     points = jax.random.normal(jax.random.key(0), (5, DIMENSIONS[model]))
-    every = compiled(jax.vmap(lambda u: jax.vmap(lambda z: density(y, u, z))(labels)))(points)
-    whole = compiled(jax.vmap(known.log_density))(points)
+    every = jax.jit(jax.vmap(lambda u: jax.vmap(lambda z: density(y, u, z))(labels)))(points)
+    whole = jax.jit(jax.vmap(known.log_density))(points)
     assert np.ptp(logsumexp(every, axis=1) - np.asarray(whole)) < 1e-9
     # And what is drawn at one of them: every path with its probability.
     probabilities = softmax(every[0])
     draw = known.blocks.conditionals[name].draw
     keys = jax.random.split(jax.random.key(1), 50_000)
-    found = compiled(jax.vmap(lambda key: draw(key, jnp.int32(0), points[0], {})[1][name]))(keys)
+    found = jax.jit(jax.vmap(lambda key: draw(key, jnp.int32(0), points[0], {})[1][name]))(keys)
     counts = np.bincount(np.asarray(found) @ 2 ** np.arange(6)[::-1], minlength=64)
     often = probabilities * len(keys) > 5
     expected = np.append(probabilities[often], probabilities[~often].sum()) * len(keys)
@@ -190,7 +190,7 @@ GAUSSIAN = {
 def derivatives(model):
     """``u -> (gradient, Hessian)`` of the log density."""
     log_density = known_model(model).log_density
-    return compiled(lambda u: (jax.grad(log_density)(u), jax.hessian(log_density)(u)))
+    return jax.jit(lambda u: (jax.grad(log_density)(u), jax.hessian(log_density)(u)))
 
 
 @pytest.mark.parametrize(("model", "name"), [(m, name) for m in GAUSSIAN for name in GAUSSIAN[m]])
@@ -261,7 +261,7 @@ def test_an_ordered_mean_has_the_distribution_of_the_density(model, block):
 def test_labels_have_their_probabilities():
     _, position, extra = case("low_dim_gauss_mix")
     y = jnp.asarray(data_of("low_dim_gauss_mix")["y"], float)
-    own = compiled(
+    own = jax.jit(
         jax.vmap(lambda i, k: mixture_with_labels(y, position, extra["labels"].at[i].set(k)), (0, None))
     )
     either = [own(jnp.arange(len(y)), k) for k in (0, 1)]

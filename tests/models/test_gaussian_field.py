@@ -1,6 +1,6 @@
 """The field and its noise: spectra, exact draws and log densities against dense linear algebra."""
 
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import jax
@@ -10,9 +10,6 @@ import pytest
 from essper.models.gaussian_field import GaussianField
 from jax.test_util import check_grads
 from scipy import stats
-from stan_to_jax.compiling import FAST_TO_COMPILE
-
-compiled = partial(jax.jit, compiler_options=FAST_TO_COMPILE)
 
 FIELD, SMALL = GaussianField(), GaussianField(side=4)
 
@@ -25,12 +22,12 @@ def matrix_of(field):
 
 @cache
 def transform_of(field):
-    return compiled(jax.vmap(field.transform))
+    return jax.jit(jax.vmap(field.transform))
 
 
 @cache
 def simulator(field):
-    return compiled(field.simulate)
+    return jax.jit(field.simulate)
 
 
 def simulated(field, seed):
@@ -70,14 +67,14 @@ def test_spectra(phi):
 
 
 def test_simulations_have_the_spectra_that_they_are_said_to_have():
-    found = compiled(jax.vmap(FIELD.simulate))(jax.random.split(jax.random.key(0), 4000))
+    found = jax.jit(jax.vmap(FIELD.simulate))(jax.random.split(jax.random.key(0), 4000))
     assert stats.kstest(found.phi, "uniform", (-1, 2)).pvalue > 1e-3
     assert stats.kstest(found.sigma, "uniform", (0.04, 0.26)).pvalue > 1e-3
     transform = transform_of(FIELD)
     field = np.asarray(transform(found.x)) / np.sqrt(FIELD.prior_spectrum)
     noise = np.asarray(transform(np.asarray(found.y) - np.asarray(found.x)))
     noise = noise / np.asarray(found.sigma)[:, None, None]
-    noise = noise / np.sqrt(compiled(jax.vmap(FIELD.noise_spectrum))(found.phi))
+    noise = noise / np.sqrt(jax.jit(jax.vmap(FIELD.noise_spectrum))(found.phi))
     for white in (field, noise):
         ratio = np.sum(np.square(white), axis=0)
         assert stats.kstest(ratio.ravel(), "chi2", (4000,)).pvalue > 1e-3
@@ -96,7 +93,7 @@ def test_wiener_draws_are_the_conditional_distribution():
     assert np.allclose(SMALL.wiener_mean(y, phi, sigma).ravel(), mean)
     assert np.allclose(hartley @ np.diag(SMALL.wiener_variance(phi, sigma).ravel()) @ hartley, covariance)
     keys = jax.random.split(jax.random.key(2), 20_000)
-    draw = compiled(jax.vmap(lambda key: SMALL.draw_wiener(key, y, phi, sigma)))
+    draw = jax.jit(jax.vmap(lambda key: SMALL.draw_wiener(key, y, phi, sigma)))
     draws = np.asarray(draw(keys)).reshape(20_000, -1)
     white = (draws - mean) @ np.linalg.inv(np.linalg.cholesky(covariance)).T
     assert np.abs(white.mean(0)).max() * np.sqrt(20_000) < 4.5
@@ -117,7 +114,7 @@ def test_the_log_densities_are_those_of_multivariate_normals(u):
     ):
         covariance: Any = hartley @ np.diag(variance) @ hartley
         expected = stats.multivariate_normal.logpdf(np.asarray(y).ravel(), cov=covariance) + log_jacobian
-        log_density = compiled(density.log_density)
+        log_density = jax.jit(density.log_density)
         assert float(log_density(u)) == pytest.approx(expected, rel=1e-12)
         check_grads(log_density, (u,), 1, modes=["rev"])
 
@@ -130,7 +127,7 @@ def test_the_grid_is_the_target():
     phi, sigma = jnp.asarray(grid.phi[chosen[:, 0]]), jnp.asarray(grid.sigma[chosen[:, 1]])
     u = FIELD.unconstrain(phi, sigma)
     assert np.allclose(target.constrain(u), np.stack([phi, sigma], -1))
-    log_p = np.asarray(compiled(jax.vmap(target.log_density))(u)) - stats.logistic.logpdf(u).sum(-1)
+    log_p = np.asarray(jax.jit(jax.vmap(target.log_density))(u)) - stats.logistic.logpdf(u).sum(-1)
     on_grid = np.log(grid.probability[chosen[:, 0], chosen[:, 1]])
     assert np.allclose(np.diff(log_p), np.diff(on_grid))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -15,6 +16,8 @@ from jax import Array
 type TestFunctions = Callable[[Array], Array]
 """``f[dim] -> f[m]``, every one bounded."""
 
+OPTIMIZED = {"xla_backend_optimization_level": 3}
+"""As outside of the tests: these programs run long."""
 BATCH = 500
 """Chains that are stepped together. Their states stay in a CPU's cache; the funnel's cases took two to
 three times as long in batches of 5000."""
@@ -66,7 +69,7 @@ def drifts(
     key_exact, key_steps = jax.random.split(jax.random.key(seed))
     start, keys = target.exact(key_exact, n), jax.random.split(key_steps, n)
 
-    @jax.jit
+    @partial(jax.jit, compiler_options=OPTIMIZED)
     def run(operand: Array, keys: Array, start: Array) -> tuple[Array, Array, Array]:
         kernel = kernel_of(operand)
 

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiling import FAST_TO_COMPILE
 from essper.models import from_stan
 from essper.models.stan_to_jax.constraints import Declared, constrain, free_size
 from essper.models.stan_to_jax.densities import evaluate
@@ -18,7 +17,6 @@ from essper.models.stan_to_jax.values import INT, MATRIX, REAL, VECTOR, Level, T
 from scipy.stats import multivariate_normal, norm
 
 INTS = Type("int", 1)
-compiled = functools.partial(jax.jit, compiler_options=FAST_TO_COMPILE)
 
 
 @dataclass(frozen=True)
@@ -128,7 +126,7 @@ def transform(stan: str) -> tuple[Callable, Callable]:
     def pulled_back(free, cotangent):
         return jax.vjp(constrained, free)[1]((cotangent, jnp.ones(())))[0]
 
-    return compiled(constrained), compiled(pulled_back)
+    return jax.jit(constrained), jax.jit(pulled_back)
 
 
 def datum(argument: Argument, rng: np.random.Generator) -> np.ndarray:
@@ -173,7 +171,7 @@ def test_density_is_stans_with_and_without_constants(case: Case) -> None:
     ends = np.cumsum([free_size(argument.declared) for argument in parameters])
     assert ends[-1] == model.param_unc_num()
 
-    @compiled
+    @jax.jit
     @jax.value_and_grad
     def log_density(arrays):
         total, given = jnp.zeros(()), iter(arrays)
@@ -207,7 +205,7 @@ def test_derivative_of_ordered_probit() -> None:
     """Against the exact derivative, in the middle and in both tails."""
     cuts = np.array([-1.0, 0.5])
 
-    @compiled
+    @jax.jit
     @jax.jacrev
     def slopes(eta):
         terms = [
@@ -357,7 +355,7 @@ def test_rows_are_evaluated_one_by_one(case: Case) -> None:
     types = [argument.declared.type for argument in case.arguments]
     stacked = [np.stack(arrays) for arrays in zip(*each, strict=True)]
 
-    @compiled
+    @jax.jit
     def together(traced):
         found = []
         for choice in choices(case):
@@ -370,7 +368,7 @@ def test_rows_are_evaluated_one_by_one(case: Case) -> None:
             found.append((evaluation.value().data, valid))
         return found
 
-    @compiled
+    @jax.jit
     @jax.vmap
     def alone(*arrays):
         values = [Value(kind, array) for kind, array in zip(types, arrays, strict=True)]

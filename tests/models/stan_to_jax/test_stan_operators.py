@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiling import FAST_TO_COMPILE
 from essper.models import from_stan
 from essper.models.stan_to_jax.errors import UnsupportedStanError
 from essper.models.stan_to_jax.functions import binary, unary
@@ -129,7 +128,7 @@ def test_values_and_gradients_are_stans(expressions):
         found = jnp.stack([jnp.asarray(score(apply(e, environment)), float) for e in expressions])
         return found @ u, found
 
-    evaluate = jax.jit(jax.value_and_grad(weighted, has_aux=True), compiler_options=FAST_TO_COMPILE)
+    evaluate = jax.jit(jax.value_and_grad(weighted, has_aux=True))
     for x, results in zip(POINTS, concrete, strict=True):
         assert all(result.concrete for result in results)
         for k, u in enumerate(np.eye(len(expressions))):
@@ -191,7 +190,7 @@ def test_rows_are_what_a_loop_gives(which, traced):
         return results
 
     arrays = {expression: given for expression, (_, given) in compiled.items()}
-    results = jax.jit(evaluate, compiler_options=FAST_TO_COMPILE)(arrays) if traced else {}
+    results = jax.jit(evaluate)(arrays) if traced else {}
     for expression, data in results.items():
         np.testing.assert_allclose(data, expectations[expression], rtol=1e-9, atol=1e-10, err_msg=expression)
 
