@@ -33,7 +33,7 @@ class Cell:
     spec: SamplerSpec
     seed: int
     budget: int
-    """Gradients per chain, warmup included."""
+    """Evaluations per chain, warmup included: gradients, and a Gibbs sampler's densities and draws."""
     chains: int
     bridgestan: str
     """Where the Stan model comes from: ``auto``, ``stanli``, ``build`` or a path."""

@@ -12,7 +12,8 @@ from .grouping import Record
 
 @dataclass(frozen=True)
 class Curve:
-    """Error against gradients per chain (warmup included): median, low and high over seeds.
+    """Error against gradients (or evaluations, by axis) per chain, warmup included: median, low and high
+    over seeds.
 
     `series` has "mean.average", "mean.maximum", "square.average" and "square.maximum": b² of x and of x².
     """

@@ -20,6 +20,6 @@ short, are the ODE and ``earn_height``, ``kidscore_interaction``, ``low_dim_gaus
 """
 DEFAULT_SAMPLERS = ("nuts", "hmc", "drhmc")
 DEFAULT_BUDGET = 100_000
-"""Gradients per chain, warmup included."""
+"""Of a cell: evaluations per chain, warmup included."""
 DEFAULT_CHAINS = 4
 DEFAULT_OUT = "results/compare"

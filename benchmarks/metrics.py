@@ -120,7 +120,7 @@ def error_curve(
     sampling: np.ndarray,
     checkpoints: int = 24,
 ) -> ErrorCurve:
-    """How the error of the estimate from all chains' draws so far falls with the gradients spent.
+    """How the error of the estimate from all chains' draws so far falls with what was spent.
 
     Of checkpoints at the same cost the last one stays: a sampler that has paid for all of its draws before
     the first one (a variational fit) has a curve of one point.
@@ -128,8 +128,8 @@ def error_curve(
     Parameters
     ----------
     draws, reference : ``f[chain, draw, parameter]``, the same parameters
-    warmup : gradients of every chain, ``i[chain]``
-    sampling : gradients of every draw, ``i[chain, draw]``
+    warmup : gradients, or evaluations of any kind, of every chain, ``i[chain]``
+    sampling : of every draw, ``i[chain, draw]``
     """
     n = draws.shape[1]
     ends = np.unique(np.geomspace(1, n, checkpoints).round().astype(int))

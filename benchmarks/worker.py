@@ -30,7 +30,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Message:
-    """From a worker: ``"progress"`` (gradients so far, all chains), ``"done"`` (status)."""
+    """From a worker: ``"progress"`` (evaluations so far, all chains), ``"done"`` (status)."""
 
     kind: str
     digest: str

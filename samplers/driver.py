@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -144,8 +144,14 @@ def run_kernel(
     )
 
 
+class TargetSampler(Protocol):
+    """A sampler whose kernel is another one for every target."""
+
+    def bound(self, target: Target) -> KernelSampler: ...
+
+
 def run_bound(
-    sampler: Any,
+    sampler: TargetSampler,
     key: Array,
     target: Target,
     budget: Budget,
@@ -153,7 +159,7 @@ def run_bound(
     chains: int = 4,
     progress: Progress | None = None,
 ) -> Run:
-    """`run_kernel` of a sampler whose kernel is another one for every target: of ``sampler.bound(target)``.
+    """`run_kernel` of ``sampler.bound(target)``.
 
     Raises
     ------

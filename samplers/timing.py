@@ -1,4 +1,4 @@
-"""Wall-clock time split into compilation and work, and how many threads to use."""
+"""Wall-clock time split into compilation and work, compiled programs, and how many threads to use."""
 
 from __future__ import annotations
 

@@ -80,8 +80,8 @@ def ratio_chart(comparison: Mapping[str, Any]) -> Chart:
 
 
 def error_chart(comparison: Mapping[str, Any]) -> Chart:
-    """b² of x and of x² against gradients per chain, medians over seeds, with the reference's own noise."""
-    title = "b² against gradients per chain (both logarithmic)"
+    """b² of x and of x² against what a chain spent, medians over seeds, with the reference's own noise."""
+    title = "b² against gradients (or evaluations, by axis) per chain (both logarithmic)"
     rows, panels, missing = [], [], []
     for summary in comparison["summaries"]:
         if summary["curve"] is None:

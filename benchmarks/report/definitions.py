@@ -194,9 +194,9 @@ _DEFINITIONS = (
     ),
     (
         "Gradients to b²",
-        "Gradients per chain, warmup included, from which on the largest b² over parameters stays "
-        "below the threshold, for x and for x². The geometric mean over seeds is given only where "
-        "every seed got there.",
+        "Gradients (or evaluations, by axis) per chain, warmup included, from which on the largest b² over "
+        "parameters stays below the threshold, for x and for x². The geometric mean over seeds is given "
+        "only where every seed got there.",
     ),
     (
         "Intervals",

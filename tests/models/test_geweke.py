@@ -91,7 +91,9 @@ def markov_prior(key):
         proposed = jnp.array(MARKOV_MEANS) + jax.random.normal(jax.random.fold_in(mu_key, number), (2,))
         return number + 1, proposed
 
-    fits = lambda mu: (mu[0] > 0) & (mu[1] > mu[0])  # noqa: E731
+    def fits(mu):
+        return (mu[0] > 0) & (mu[1] > mu[0])
+
     _, mu = jax.lax.while_loop(lambda now: ~fits(now[1]), again, (0, jnp.zeros(2)))
 
     def after(state, key):
@@ -154,7 +156,9 @@ def degree_of_freedom_lost(module):
     """n − 1 in place of n, or the Jacobian of σ = e^t forgotten, which is the same."""
 
     def mistake(conditional, amount):
-        wrong = lambda key, n, *rest: scales.log_scale(key, n - amount, *rest)  # noqa: E731
+        def wrong(key, n, *rest):
+            return scales.log_scale(key, n - amount, *rest)
+
         return traced_with(conditional, module, "log_scale", wrong)
 
     return mistake

@@ -225,6 +225,15 @@ def test_both_backends_give_the_same_draws(name):
     assert np.ptp(stan[0], axis=0).min() > 0
 
 
+@pytest.mark.parametrize("backend", ["bridgestan", "jax"])
+def test_the_value_beside_a_gradient_is_the_density(backend):
+    """Updates use the one for the other: a constant between them would decide what is accepted."""
+    target = from_stan(PROGRAM, DATA, backend=backend)
+    for x in np.random.default_rng(0).normal(size=(5, target.dim)):
+        value, _ = jax.jit(target.value_and_grad)(x)
+        assert np.allclose(value, jax.jit(target.log_density)(x), rtol=1e-13)
+
+
 ADAPTIVE = (SliceUpdate((0, 1)), MetropolisUpdate((0, 1)), HMCUpdate((0, 1)))
 
 
